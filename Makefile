@@ -1,0 +1,174 @@
+# What a person types.  Everything happens in environments of its own beside this file; nothing outside is touched but
+# by `make install`, which says what it does.
+
+PYTHON ?= python3
+# Further interpreters that run the unit tests where they really start (a pyenv shim may exist and not run).
+OTHER_PYTHONS ?= $(foreach v,3.12 3.13,python$(v) $(wildcard $(HOME)/.pyenv/versions/$(v).*/bin/python))
+VENV ?= .venv
+PREFIX ?= /opt/wsd
+DESTDIR ?=
+UNITDIR ?= /etc/systemd/system
+SYSUSERSDIR ?= /etc/sysusers.d
+SECONDS ?= 60
+
+PY := $(VENV)/bin/python
+ROOT := $(DESTDIR)$(PREFIX)
+# A stamp tells that an environment is complete, and for which pyproject.toml.
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+SOURCES := wsd plugins tests
+UNIT_TESTS := tests/unit
+PIP := -m pip --disable-pip-version-check --quiet install
+
+.DELETE_ON_ERROR:
+.PHONY: help run test check static unit unit-O others integration coverage fuzz format install uninstall clean python
+
+help:
+	@echo "make run         serve etc/wsd.toml in the foreground on 127.0.0.1:7681"
+	@echo "make test        set up and run everything: checks, unit, integration, real peers, other Pythons"
+	@echo "make check       format, lint, types, unit tests (also under -O), integration: what to run before a commit"
+	@echo "make format      let ruff rewrite what it can"
+	@echo "make coverage    the whole suite with branch coverage; the report is in htmlcov/"
+	@echo "make fuzz        run each fuzz target for SECONDS=60 seconds"
+	@echo "make install     PREFIX=/opt/wsd DESTDIR=: environment, etc/wsd.toml, plugins/, unit, sysusers.d entry"
+	@echo "make uninstall   the same PREFIX and DESTDIR; keeps what you edited"
+	@echo "make clean       remove the environments and everything generated"
+	@echo "PYTHON=$(PYTHON) is the interpreter to build on (3.11 or newer)"
+
+# -- environments ---------------------------------------------------------------------------------------------------
+
+python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) is not there: install Python 3.11 or newer (apt-get install python3 python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); wsd needs Python 3.11 or newer: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module: apt-get install python3-venv" >&2; exit 1; }
+
+$(RUN_STAMP): pyproject.toml | python
+	@echo "making $(VENV) and installing wsd into it"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) $(PIP) --editable .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml | python
+	@echo "making $(VENV) and installing wsd and its test tools into it"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) $(PIP) --editable '.[dev]'
+	@touch $@ $(RUN_STAMP)
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+run: $(RUN_STAMP)
+	@echo "wsd serves http://127.0.0.1:7681/ (etc/wsd.toml; Ctrl-C stops it)"
+	@exec $(VENV)/bin/wsd run -c etc/wsd.toml
+
+# -- checking ---------------------------------------------------------------------------------------------------------
+
+# pytest runs last and once over everything, so that its closing line closes the output.
+test: static unit-O others
+	@$(PY) -m pytest --quiet
+
+check: static unit unit-O integration
+
+static: $(DEV_STAMP)
+	@$(PY) -m ruff format --check --quiet $(SOURCES) || { echo "not formatted: make format" >&2; exit 1; }
+	@$(PY) -m ruff check --quiet $(SOURCES)
+	@$(PY) -m mypy wsd plugins
+
+unit: $(DEV_STAMP)
+	@$(PY) -m pytest --quiet $(UNIT_TESTS)
+
+# Nothing in wsd may rest on an assert's side effect.  The tests' own asserts are kept: pytest rewrites them to ifs.
+unit-O: $(DEV_STAMP)
+	@echo "unit tests under python -O"
+	@$(PY) -O -m pytest --quiet -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' $(UNIT_TESTS)
+
+integration: $(DEV_STAMP)
+	@$(PY) -m pytest --quiet tests/integration
+
+# One environment for each other interpreter that runs; the first that answers for a version wins.
+others: python
+	@for python in $(OTHER_PYTHONS); do \
+	  version=$$($$python -c 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	  case " $$done " in *" $$version "*) continue;; esac; \
+	  done="$$done $$version"; env=$(VENV)-$$version; \
+	  if [ ! $$env/.installed -nt pyproject.toml ]; then \
+	    echo "making $$env"; \
+	    $$python -m venv $$env && $$env/bin/python $(PIP) --editable '.[test]' && touch $$env/.installed || exit 1; \
+	  fi; \
+	  echo "unit tests on Python $$version"; \
+	  $$env/bin/python -m pytest --quiet $(UNIT_TESTS) || exit 1; \
+	done; \
+	for version in 3.12 3.13; do \
+	  case " $$done " in *" $$version "*) ;; *) echo "Python $$version does not run here: not tested on it";; esac; \
+	done
+
+coverage: $(DEV_STAMP)
+	@$(PY) -m coverage erase
+	@$(PY) -m coverage run -m pytest --quiet
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage html --quiet
+	@$(PY) -m coverage report
+
+fuzz: $(DEV_STAMP)
+	@for target in tests/fuzz/fuzz_*.py; do \
+	  [ -e "$$target" ] || { echo "no fuzz targets in tests/fuzz"; break; }; \
+	  echo "$$target for $(SECONDS) s"; PYTHONPATH=. $(PY) $$target --seconds $(SECONDS) || exit 1; \
+	done
+
+format: $(DEV_STAMP)
+	@$(PY) -m ruff check --quiet --fix $(SOURCES) || true
+	@$(PY) -m ruff format --quiet $(SOURCES)
+
+clean:
+	rm -rf $(VENV) $(VENV)-3.* build dist *.egg-info htmlcov .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- installing -------------------------------------------------------------------------------------------------------
+
+# What was installed, with its checksums: a file that differs from them was edited by you, and is never overwritten nor
+# removed.  A new version of it is laid beside it as FILE.new.
+MANIFEST := $(ROOT)/share/wsd/installed.sha256
+
+define INSTALL_FUNCTIONS
+unedited() { [ -f "$(MANIFEST)" ] && grep -qxF "$$(sha256sum < "$$1" | cut -d' ' -f1)  $${1#$(DESTDIR)}" "$(MANIFEST)"; }; \
+put() { \
+  install -d "$$(dirname "$$2")"; sum=$$(sha256sum < "$$1" | cut -d' ' -f1); echo "$$sum  $${2#$(DESTDIR)}" >> "$(MANIFEST).tmp"; \
+  if [ ! -e "$$2" ] || cmp -s "$$1" "$$2" || unedited "$$2"; then install -m 644 "$$1" "$$2"; rm -f "$$2.new"; \
+  else install -m 644 "$$1" "$$2.new"; echo "kept $$2, which was edited; the new one is $$2.new"; fi; \
+}
+endef
+
+install: python
+	@echo "installing wsd into $(ROOT)"
+	@rm -rf build *.egg-info && install -d "$(ROOT)"
+	@$(PYTHON) -m venv --clear "$(ROOT)/env"
+	@"$(ROOT)/env/bin/python" $(PIP) --no-compile .
+	@rm -rf build *.egg-info
+	@# The environment was made under DESTDIR and will live without it.
+	@if [ -n "$(DESTDIR)" ]; then \
+	  grep -rlIF "$(ROOT)/env" "$(ROOT)/env/bin" "$(ROOT)/env/pyvenv.cfg" | xargs sed -i "s|$(ROOT)/env|$(PREFIX)/env|g"; fi
+	@"$(ROOT)/env/bin/python" -m compileall -q -s "$(DESTDIR)/" -p / "$(ROOT)/env/lib"
+	@install -d "$(ROOT)/bin" "$(ROOT)/share/wsd" && ln -sfn ../env/bin/wsd "$(ROOT)/bin/wsd"
+	@rm -f "$(MANIFEST).tmp"; $(INSTALL_FUNCTIONS); set -e; \
+	put etc/wsd.toml "$(ROOT)/etc/wsd.toml"; \
+	for file in plugins/*.py; do put "$$file" "$(ROOT)/$$file"; done; \
+	staged=$$(mktemp -d); trap 'rm -rf "$$staged"' EXIT; \
+	sed "s|@PREFIX@|$(PREFIX)|g" systemd/wsd.service.in > "$$staged/wsd.service"; \
+	put "$$staged/wsd.service" "$(DESTDIR)$(UNITDIR)/wsd.service"; \
+	echo 'u wsd - "wsd, the WebSocket daemon" /run/wsd' > "$$staged/wsd.conf"; \
+	put "$$staged/wsd.conf" "$(DESTDIR)$(SYSUSERSDIR)/wsd.conf"; \
+	mv "$(MANIFEST).tmp" "$(MANIFEST)"
+	@echo "installed; next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now wsd"
+
+uninstall:
+	@echo "removing wsd from $(ROOT)"
+	@$(INSTALL_FUNCTIONS); \
+	[ -f "$(MANIFEST)" ] || { echo "$(MANIFEST) is not there: nothing of wsd is installed here" >&2; exit 1; }; \
+	while read -r sum file; do \
+	  file="$(DESTDIR)$$file"; rm -f "$$file.new"; [ -e "$$file" ] || continue; \
+	  if unedited "$$file"; then rm "$$file"; else echo "kept $$file, which was edited"; fi; \
+	done < "$(MANIFEST)"
+	@rm -rf "$(ROOT)/env" "$(ROOT)/share/wsd" "$(ROOT)/plugins/__pycache__"; rm -f "$(ROOT)/bin/wsd"
+	@for folder in etc plugins bin share .; do rmdir "$(ROOT)/$$folder" 2>/dev/null || true; done

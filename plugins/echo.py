@@ -1,0 +1,68 @@
+"""Every message goes back to its sender, piece by piece as it came.
+
+A model for authors: the class style with `on_receive`.  A message of any size passes through without being kept whole:
+each piece is set aside and goes back as a fragment, so what arrived in one piece leaves in one frame.  When the peer
+sends faster than it reads, its connection is not read until it has caught up, and no other is touched.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pydantic import Field
+
+from wsd import BINARY, CLOSE, TEXT, Answer, Context, Options, Protocol, Wsi
+
+
+class EchoOptions(Options):
+    """The table [protocols.echo] of the configuration."""
+
+    max_backlog_bytes: int = Field(262_144, ge=1, description="What one peer may have unread before wsd stops reading.")
+
+
+class Backlog:
+    """What one connection has still to get back; wsd makes one for each as `wsi.session`."""
+
+    __slots__ = ("paused", "pieces", "size")
+
+    def __init__(self) -> None:
+        self.pieces: deque[tuple[bytes, int, bool]] = deque()
+        self.size = 0
+        self.paused = False
+
+
+class Echo(Protocol):
+    name = "echo"
+    Session = Backlog
+    Options = EchoOptions
+
+    def on_protocol_init(self, context: Context, options: EchoOptions) -> None:
+        self.max_backlog_bytes = options.max_backlog_bytes
+
+    def on_receive(self, wsi: Wsi, data: bytes) -> None:
+        backlog: Backlog = wsi.session
+        backlog.pieces.append((data, BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment))
+        backlog.size += len(data)
+        if backlog.size > self.max_backlog_bytes and not backlog.paused:
+            backlog.paused = True
+            wsi.rx_flow_control(False)
+        wsi.callback_on_writable()
+
+    def on_writeable(self, wsi: Wsi) -> Answer:
+        backlog: Backlog = wsi.session
+        pieces = backlog.pieces
+        while pieces and not wsi.send_pipe_choked:
+            data, opcode, final = pieces.popleft()
+            backlog.size -= len(data)
+            # After the first fragment of a message wsd makes the opcode a continuation by itself.
+            if wsi.write(data, opcode, final):
+                return CLOSE
+        if pieces:
+            wsi.callback_on_writable()
+        if backlog.paused and backlog.size <= self.max_backlog_bytes // 2:
+            backlog.paused = False
+            wsi.rx_flow_control(True)
+        return None
+
+
+protocols = [Echo]

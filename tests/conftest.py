@@ -1,0 +1,70 @@
+"""Rules for every test: nothing outlives it, nothing warns, and in CI nothing is skipped.
+
+The idea of failing a test that leaves something behind is pyftpdlib's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support import leftovers  # noqa: E402  (its asserts are to be rewritten)
+from tests.support.timing import MS  # noqa: E402
+
+IN_CI = os.environ.get("CI", "").lower() == "true"
+
+# Processes that a test starts inherit this, detached ones too, so that they can be found again.
+os.environ[leftovers.MARK] = str(os.getpid())
+
+_skipped: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves descriptors, threads or processes behind."""
+    everywhere = "unit" not in request.path.parts  # unit tests start no daemons: no need to look through /proc
+    before = leftovers.snapshot(everywhere)
+    yield
+    if request.node.get_closest_marker("leaves"):
+        return
+    left = leftovers.since(before, everywhere)
+    deadline = time.monotonic() + 2000 * MS
+    while left and time.monotonic() < deadline:  # a process that was told to end may need a moment
+        time.sleep(5 * MS)
+        left = leftovers.since(before, everywhere)
+    if left:
+        pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top of the source tree."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _skipped.append(f"{item.nodeid}: {reason.removeprefix('Skipped: ')}")
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IN_CI and _skipped and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _skipped:
+        return
+    terminalreporter.section("not run here" if not IN_CI else "SKIPPED: a failure, with CI=true")
+    for line in _skipped:
+        terminalreporter.line(line)

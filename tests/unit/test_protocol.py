@@ -1,0 +1,351 @@
+"""What a plugin author writes, and what is said about it when it is wrong."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from wsd.errors import PluginError
+from wsd.protocol import HOOKS, CallbackProtocol, Peer, Protocol, bind_hooks, callback_protocol
+from wsd.reasons import Reason
+
+HERE = str(Path(__file__))
+
+
+class Empty(Protocol):
+    name = "empty"
+
+
+def make(**members: Any) -> Protocol:
+    """An instance of a protocol class with these members."""
+    return type("Made", (Protocol,), {"name": "made", **members})()
+
+
+def refuse(protocol: Protocol, match: str) -> PluginError:
+    with pytest.raises(PluginError, match=match) as caught:
+        bind_hooks(protocol)
+    return caught.value
+
+
+class TestClassStyle:
+    def test_a_hook_that_is_not_there_is_none(self) -> None:
+        hooks = bind_hooks(Empty())
+        assert [name for name in HOOKS if getattr(hooks, name) is not None] == []
+
+    def test_a_hook_is_a_bound_method(self) -> None:
+        class Ready(Empty):
+            def on_established(self, wsi: Any) -> None:
+                self.seen = wsi
+
+        protocol = Ready()
+        hook = bind_hooks(protocol).on_established
+        assert hook is not None
+        hook("wsi")
+        assert protocol.seen == "wsi"
+
+    def test_hooks_are_inherited(self) -> None:
+        class Base(Protocol):
+            def on_established(self, wsi: Any) -> int:
+                return 5
+
+        class Derived(Base):
+            name = "derived"
+
+        hook = bind_hooks(Derived()).on_established
+        assert hook is not None
+        assert hook("wsi") == 5
+
+    @pytest.mark.parametrize("name", [hook for hook in HOOKS if hook != "on_message"])
+    def test_every_hook_binds_with_its_own_signature(self, name: str) -> None:
+        arguments = list(inspect.signature(getattr(Protocol, name)).parameters)
+        function = eval(f"lambda {', '.join(arguments)}: ({''.join(name + ',' for name in arguments[1:])})")
+        hook = getattr(bind_hooks(make(**{name: function})), name)
+        assert hook(*range(HOOKS[name])) == tuple(range(HOOKS[name]))
+
+    @pytest.mark.parametrize("name", HOOKS)
+    def test_a_hook_with_an_argument_too_many_or_too_few_is_refused(self, name: str) -> None:
+        wanted = inspect.signature(getattr(Protocol, name)).parameters
+        for count in (len(wanted) - 1, len(wanted) + 1):
+            function = eval(f"lambda {', '.join(f'a{number}' for number in range(count))}: None")
+            refuse(make(**{name: function}), rf"made: wrong number of arguments, wanted {name}\(self")
+
+    def test_more_arguments_are_fine_if_they_have_defaults(self) -> None:
+        def on_established(self: Any, wsi: Any, greeting: str = "hello") -> None: ...
+
+        assert bind_hooks(make(on_established=on_established)).on_established is not None
+
+    def test_star_arguments_are_fine(self) -> None:
+        assert bind_hooks(make(on_closed=lambda *_: None)).on_closed is not None
+
+    def test_a_keyword_only_argument_is_refused(self) -> None:
+        def on_established(self: Any, wsi: Any, *, greeting: str) -> None: ...
+
+        refuse(make(on_established=on_established), "wrong number of arguments")
+
+    def test_static_and_class_methods_are_judged_by_what_they_take(self) -> None:
+        class Odd(Empty):
+            @staticmethod
+            def on_timer(wsi: Any) -> str:  # type: ignore[override]
+                return f"static {wsi}"
+
+            @classmethod
+            def on_established(cls, wsi: Any) -> str:  # type: ignore[override]
+                return f"{cls.name} {wsi}"
+
+        hooks = bind_hooks(Odd())
+        assert hooks.on_timer is not None
+        assert hooks.on_timer(1) == "static 1"
+        assert hooks.on_established is not None
+        assert hooks.on_established(2) == "empty 2"
+        refuse(make(on_timer=staticmethod(lambda self, wsi: None)), "wrong number of arguments")
+
+    def test_a_typo_is_refused_with_the_hook_that_was_meant(self) -> None:
+        class Typo(Empty):
+            def on_recieve(self, wsi: Any, data: bytes) -> None: ...
+
+        error = refuse(Typo(), r"empty: no such hook: on_recieve \(did you mean on_receive\?\)")
+        assert error.file == HERE
+        assert inspect.getsource(Typo.on_recieve).strip() in Path(HERE).read_text().splitlines()[error.line - 1]
+
+    def test_a_name_like_no_hook_is_refused_without_a_suggestion(self) -> None:
+        error = refuse(make(on_zzzzzzzzzzzzzz=lambda self: None), "no such hook: on_zzzzzzzzzzzzzz")
+        assert "mean" not in str(error)
+
+    def test_writable_is_told_from_writeable(self) -> None:
+        refuse(make(on_writable=lambda self, wsi: None), "did you mean on_writeable")
+
+    def test_a_coroutine_is_refused(self) -> None:
+        class Async(Empty):
+            async def on_established(self, wsi: Any) -> None: ...  # type: ignore[override]
+
+        error = refuse(Async(), "plain function; wsd has no event loop")
+        assert (error.file, error.line) == (HERE, Async.on_established.__code__.co_firstlineno)
+
+    def test_an_async_generator_is_refused(self) -> None:
+        async def on_established(self: Any, wsi: Any) -> AsyncIterator[int]:
+            yield 1
+
+        refuse(make(on_established=on_established), "plain function")
+
+    def test_a_generator_is_refused(self) -> None:
+        def on_established(self: Any, wsi: Any) -> Iterator[int]:
+            yield 1
+
+        refuse(make(on_established=on_established), "must not be a generator")
+
+    @pytest.mark.parametrize("value", [None, 3, "text"])
+    def test_a_hook_that_cannot_be_called_is_refused(self, value: object) -> None:
+        refuse(make(on_established=value), f"must be a function, found {type(value).__name__}")
+
+    def test_both_ways_to_receive_are_refused(self) -> None:
+        class Both(Empty):
+            def on_receive(self, wsi: Any, data: bytes) -> None: ...
+            def on_message(self, wsi: Any, message: Any) -> None: ...
+
+        error = refuse(Both(), "empty: on_receive and on_message exclude each other")
+        assert error.line == Both.on_message.__code__.co_firstlineno
+
+    def test_no_limit_needs_on_receive(self) -> None:
+        refuse(make(max_message_bytes=0, on_message=lambda self, wsi, message: None), "needs on_receive")
+        bind_hooks(make(max_message_bytes=0, on_receive=lambda self, wsi, data: None))
+
+    @pytest.mark.parametrize("name", ["", "two words", "a,b", "naïve", "a/b", 'a"b', "a\n", None, 3])
+    def test_a_name_that_is_no_token_is_refused(self, name: object) -> None:
+        """RFC 6455 4.1 point 10: a subprotocol's name is a token of RFC 9110."""
+        refuse(make(name=name), "must be an HTTP token")
+
+    @pytest.mark.parametrize("name", ["echo", "lws-mirror-protocol", "v1.chat", "!#$%&'*+-.^_`|~09azAZ"])
+    def test_a_name_that_is_a_token_is_taken(self, name: str) -> None:
+        bind_hooks(make(name=name))
+
+    def test_an_error_in_a_class_names_its_line(self) -> None:
+        class Nameless(Protocol):
+            pass
+
+        error = refuse(Nameless(), "HTTP token, found ''")
+        assert error.file == HERE
+        assert "class Nameless" in Path(HERE).read_text().splitlines()[error.line - 1]
+
+    def test_a_session_that_cannot_be_made_is_refused(self) -> None:
+        refuse(make(Session={}), "made: Session must be a class or function, found dict")
+
+
+def record(calls: list[tuple[Any, ...]]) -> Callable[[Any, Any, Any, Any], None]:
+    def callback(wsi: Any, reason: Any, user: Any, data: Any) -> None:
+        calls.append((wsi, reason, user, data))
+
+    return callback
+
+
+class TestCallbackStyle:
+    def test_the_decorator_makes_a_protocol(self) -> None:
+        @callback_protocol("tick", session=dict)
+        def tick(wsi: Any, reason: Any, user: Any, data: Any) -> int:
+            return 0
+
+        assert isinstance(tick, CallbackProtocol)
+        assert (tick.name, tick.Session, tick.Options) == ("tick", dict, None)
+
+    @pytest.mark.parametrize(
+        ("hook", "reason", "given", "expected"),
+        [
+            ("on_protocol_init", Reason.PROTOCOL_INIT, ["context", None], ("context", None)),
+            ("on_protocol_destroy", Reason.PROTOCOL_DESTROY, [], None),
+            ("on_wakeup", Reason.EVENT_WAIT_CANCELLED, [], None),
+            (
+                "on_filter_network_connection",
+                Reason.FILTER_NETWORK_CONNECTION,
+                [Peer("192.0.2.1", 9)],
+                Peer("192.0.2.1", 9),
+            ),
+        ],
+    )
+    def test_without_a_wsi(self, hook: str, reason: Reason, given: list[Any], expected: object) -> None:
+        calls: list[tuple[Any, ...]] = []
+        getattr(bind_hooks(callback_protocol("tick")(record(calls))), hook)(*given)
+        assert calls == [(None, reason, None, expected)]
+
+    @pytest.mark.parametrize(
+        ("hook", "reason", "given", "expected"),
+        [
+            ("on_filter_protocol_connection", Reason.FILTER_PROTOCOL_CONNECTION, ["request"], "request"),
+            ("on_add_headers", Reason.ADD_HEADERS, ["headers"], "headers"),
+            ("on_established", Reason.ESTABLISHED, [], None),
+            ("on_receive", Reason.RECEIVE, [b"data"], b"data"),
+            ("on_writeable", Reason.SERVER_WRITEABLE, [], None),
+            ("on_pong", Reason.RECEIVE_PONG, [b""], b""),
+            ("on_peer_close", Reason.WS_PEER_INITIATED_CLOSE, [1000, "bye"], (1000, "bye")),
+            ("on_closed", Reason.CLOSED, [1006, ""], (1006, "")),
+            ("on_timer", Reason.TIMER, [], None),
+            ("on_http", Reason.HTTP, ["request"], "request"),
+            ("on_http_body", Reason.HTTP_BODY, [b"x"], b"x"),
+            ("on_http_body_completion", Reason.HTTP_BODY_COMPLETION, [], None),
+            ("on_http_writeable", Reason.HTTP_WRITEABLE, [], None),
+            ("on_closed_http", Reason.CLOSED_HTTP, [], None),
+        ],
+    )
+    def test_with_a_wsi(self, hook: str, reason: Reason, given: list[Any], expected: object) -> None:
+        calls: list[tuple[Any, ...]] = []
+        wsi = SimpleNamespace(session="user")
+        getattr(bind_hooks(callback_protocol("tick")(record(calls))), hook)(wsi, *given)
+        assert calls == [(wsi, reason, "user", expected)]
+
+    def test_no_reason_is_left_out(self) -> None:
+        """Every hook but on_message has a reason, and every reason but USER a hook."""
+        calls: list[tuple[Any, ...]] = []
+        hooks = bind_hooks(callback_protocol("tick")(record(calls)))
+        for name, count in HOOKS.items():
+            slot = getattr(hooks, name)
+            if slot is None:
+                assert name == "on_message"
+            else:
+                slot(*[SimpleNamespace(session=None)] * count)
+        assert {call[1] for call in calls} == set(Reason) - {Reason.USER}
+
+    def test_what_the_callback_answers_is_the_answer(self) -> None:
+        protocol = callback_protocol("tick")(lambda wsi, reason, user, data: -1)
+        hook = bind_hooks(protocol).on_established
+        assert hook is not None
+        assert hook(SimpleNamespace(session=None)) == -1
+
+    def test_both_styles_at_once_are_refused(self) -> None:
+        class Both(CallbackProtocol):
+            def on_established(self, wsi: Any) -> None: ...
+
+        error = refuse(Both("both", record([]), None, None), "both: hooks beside a callback function; use one style")
+        assert error.line == Both.on_established.__code__.co_firstlineno
+
+    def test_a_callback_of_other_arguments_is_refused(self) -> None:
+        def callback(wsi: Any, reason: Any, user: Any) -> None: ...
+
+        error = refuse(callback_protocol("tick")(callback), r"tick: wrong number of arguments, wanted callback\(")  # type: ignore[arg-type]
+        assert (error.file, error.line) == (HERE, callback.__code__.co_firstlineno)
+
+    def test_a_coroutine_is_refused(self) -> None:
+        async def callback(wsi: Any, reason: Any, user: Any, data: Any) -> None: ...
+
+        refuse(callback_protocol("tick")(callback), "plain function")
+
+    def test_a_name_that_is_no_token_is_refused(self) -> None:
+        refuse(callback_protocol("two words")(record([])), "HTTP token")
+
+    def test_a_partial_is_as_good_as_a_function(self) -> None:
+        def callback(extra: str, wsi: Any, reason: Any, user: Any, data: Any) -> str:
+            return extra
+
+        hook = bind_hooks(callback_protocol("tick")(partial(callback, "more"))).on_timer  # type: ignore[arg-type]
+        assert hook is not None
+        assert hook(SimpleNamespace(session=None)) == "more"
+
+
+class Member:
+    """A wsi as far as `broadcast` knows it."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send_frame(self, frame: bytes) -> int:
+        self.sent.append(frame)
+        return 0
+
+
+class TestBroadcast:
+    @pytest.mark.parametrize(
+        ("message", "frame"),
+        [
+            ("hé", b"\x81\x03h\xc3\xa9"),
+            (b"\0\1", b"\x82\x02\0\1"),
+            (bytearray(b"x"), b"\x82\x01x"),
+            (memoryview(b"xyz")[1:], b"\x82\x02yz"),
+            ("", b"\x81\0"),
+        ],
+    )
+    def test_one_frame_for_all(self, message: Any, frame: bytes) -> None:
+        protocol = Empty()
+        first, second = Member(), Member()
+        protocol._members = {first: None, second: None}  # type: ignore[dict-item]
+        protocol.broadcast(message)
+        assert first.sent == second.sent == [frame]
+        assert first.sent[0] is second.sent[0]
+
+    def test_members_may_go_while_it_runs(self) -> None:
+        protocol = Empty()
+
+        class Leaver(Member):
+            def send_frame(self, frame: bytes) -> int:
+                protocol._members.clear()
+                return super().send_frame(frame)
+
+        first, second = Leaver(), Member()
+        protocol._members = {first: None, second: None}  # type: ignore[dict-item]
+        protocol.broadcast("all")
+        assert second.sent == [b"\x81\x03all"]
+        assert list(protocol.wsis) == []
+
+    def test_wsis_is_a_live_view_oldest_first(self) -> None:
+        protocol = Empty()
+        protocol._members = {}
+        view = protocol.wsis
+        members = [Member() for _ in range(3)]
+        protocol._members.update(dict.fromkeys(members))  # type: ignore[arg-type]
+        assert list(view) == members
+        assert len(view) == 3
+
+
+@pytest.mark.parametrize(
+    ("peer", "text"),
+    [
+        (Peer("192.0.2.7", 80), "192.0.2.7:80"),
+        (Peer("2001:db8::1", 80), "[2001:db8::1]:80"),
+        (Peer("", 0), "unix"),
+        (Peer("/run/peer", 0), "/run/peer"),
+    ],
+)
+def test_a_peer_is_written_as_an_address(peer: Peer, text: str) -> None:
+    assert str(peer) == text

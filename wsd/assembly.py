@@ -1,0 +1,348 @@
+"""What a configuration and the plugins make of a context: protocols and listeners, at the start and at each reload.
+
+Owns the one way from a `Config` to what is served: resolve, check, initialise, and only then swap.  A reload is the same
+way with something there already; whatever fails, the context stays as it was.  Must not know the process, signals or the
+control socket; the context is handed in.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsd import log, plugins
+from wsd.config import fill_options, packaged
+from wsd.errors import ConfigError, PluginError, Problem, StartError, WsdError
+from wsd.listener import bind
+from wsd.problems import nearest, quote
+from wsd.protocol import Binding
+
+if TYPE_CHECKING:
+    from wsd.config import Config, Listen
+    from wsd.context import Context
+    from wsd.listener import Listener
+    from wsd.plugins import Found
+    from wsd.protocol import Protocol
+
+Address = tuple[Any, ...]
+"""What a listener is bound to: two `[[listen]]` tables of one address are one socket to a reload."""
+
+
+@dataclass
+class Served:
+    """One protocol that is served, and what it was made from."""
+
+    protocol: Protocol
+    plugin: Found
+    options: Any
+    """The filled model, or None; compared by a reload."""
+    generation: int = 0
+    binding: Binding | None = None
+    """From the context that serves it."""
+
+
+@dataclass
+class Plan:
+    """What a configuration asks for, checked as far as that goes without running a plugin's hooks."""
+
+    config: Config
+    found: list[Found]
+    served: dict[str, Served]
+    warnings: list[str] = field(default_factory=list)
+
+    def unload(self) -> None:
+        for plugin in self.found:
+            plugin.unload()
+
+
+def plugin_folders(config: Config) -> list[Path]:
+    """The folders that the configuration names; the shipped one is added by `plan`."""
+    return [Path(folder) for folder in config.plugins.folders]
+
+
+def shipped_folder() -> Path | None:
+    folder = packaged("plugins")
+    return folder if folder.is_dir() else None
+
+
+def find_plugins(config: Config) -> list[Found]:
+    """Everything that the configuration lets wsd find, with what is wrong with it."""
+    return plugins.discover(
+        plugin_folders(config),
+        entry_points=config.plugins.entry_points,
+        shipped=shipped_folder(),
+        user=config.daemon.user or None,
+    )
+
+
+def plan(config: Config) -> Plan:
+    """Find the plugins, choose the protocols that listeners ask for, and fill their options.
+
+    Raises:
+        ConfigError: options of plugins that are wrong, all of them at once.
+        PluginError: a listener asks for a protocol that no plugin provides.
+    """
+    found = find_plugins(config)
+    made = Plan(config, found, {})
+    made.warnings += [str(plugin.error) for plugin in found if plugin.error]
+    try:
+        _choose(made)
+    except WsdError:
+        made.unload()
+        raise
+    return made
+
+
+def _choose(made: Plan) -> None:
+    config, provided = made.config, plugins.by_name(made.found)
+    problems = _unknown_tables(config, provided, made)
+    missing: dict[str, None] = {}
+    for listen in config.listen:
+        for name in asked_names(listen, made.found):
+            if name == "http" or name in made.served:
+                continue
+            if name not in provided:
+                missing[name] = None
+                continue
+            plugin, protocol = provided[name]
+            try:
+                options = _options(config, protocol)
+            except ConfigError as error:
+                problems += [problem for problem in error.problems if problem not in problems]
+            else:
+                made.served[name] = Served(protocol, plugin, options)
+    if missing:
+        raise PluginError("\n".join(str(plugins.not_provided(name, made.found)) for name in missing), str(config.path))
+    if problems:
+        raise ConfigError(problems)
+
+
+def spoken_names(listen: Listen, found: Iterable[Found]) -> list[str]:
+    """The WebSocket protocols of a listener, in order and once; without a list, all that `folders` hold."""
+    names = listen.protocols
+    if names is None:  # an installed package has no module of its own here, and shipped ones are served by name alone
+        names = [item.name for plugin in found if not plugin.shipped and plugin.module for item in plugin.protocols]
+    return list(dict.fromkeys([*names, *filter(None, [listen.default_protocol]), *listen.paths.values()]))
+
+
+def asked_names(listen: Listen, found: Iterable[Found]) -> list[str]:
+    """Every protocol that a listener needs: those that it speaks, and the one for its HTTP requests."""
+    return list(dict.fromkeys([*spoken_names(listen, found), *filter(None, [listen.http_protocol])]))
+
+
+def _options(config: Config, protocol: Protocol) -> Any:
+    """The filled options of a protocol; that its limits can be taken over is tried here as well."""
+    table = config.protocols.get(protocol.name)
+    key = f"protocols.{quote(protocol.name)}"
+    options = fill_options(protocol.Options, table.options if table else {}, str(config.path), key)
+    try:
+        Binding(protocol, config.limits, config.timeouts, table)
+    except PluginError as error:
+        raise ConfigError([Problem(str(config.path), f"{key}.limits", str(error))]) from None
+    return options
+
+
+def _unknown_tables(config: Config, provided: Iterable[str], made: Plan) -> list[Problem]:
+    """`[protocols.NAME]` tables for names that nobody provides: a typo would silently leave the defaults."""
+    names = list(provided)
+    problems = []
+    for name in config.protocols:
+        if name in names or name == "http":
+            continue
+        near = nearest(name, names)
+        text = f"no plugin provides this protocol{f'; did you mean {near!r}?' if near else ''}"
+        key = f"protocols.{quote(name)}"
+        if any(plugin.error for plugin in made.found):  # it may be in the file that could not be loaded
+            made.warnings.append(f"{config.path}: {key}: {text}")
+        else:
+            problems.append(Problem(str(config.path), key, text))
+    return problems
+
+
+def address(listen: Listen) -> Address:
+    return ("unix", listen.unix) if listen.unix else (listen.interface, listen.port, listen.v6_only)
+
+
+class Assembly:
+    """What a context serves, by a configuration.
+
+    `bind`, `start`, then any number of `reload`, then `close`.
+    """
+
+    def __init__(self, context: Context, config: Config) -> None:
+        self.context = context
+        self.config = config
+        self.served: dict[str, Served] = {}
+        self.leaving: list[Served] = []
+        """Replaced, and alive until their last wsi is closed."""
+        self.listeners: dict[Address, Listener] = {}
+        self._bound: dict[Address, tuple[Listen, socket.socket]] = {}
+        self._generations: dict[str, int] = {}
+
+    def bind(self) -> None:
+        """Bind every listener: before privileges are dropped, and before any plugin runs.
+
+        Raises:
+            StartError: which one cannot be bound, and why.
+        """
+        self._bind(self.config, self._bound)
+
+    def close(self) -> None:
+        """Give up what was bound and is no listener yet; the context closes the others."""
+        _discard(self._bound)
+
+    def start(self) -> None:
+        """Load, initialise and listen for the first time.
+
+        Raises:
+            ConfigError, PluginError, StartError: nothing is served then.
+        """
+        self._change(plan(self.config))
+
+    def reload(self, config: Config) -> None:
+        """Serve what `config` says from now on, or raise and go on as before.
+
+        Raises:
+            ConfigError, PluginError, StartError: what is wrong with it; nothing has changed.
+        """
+        _refuse_restart_only(self.config, config)
+        self._change(plan(config))
+
+    def _change(self, new: Plan) -> None:
+        for text in new.warnings:
+            log.err("%s", text)
+        kept = {name: self.served[name] for name, served in new.served.items() if self._is_unchanged(name, served)}
+        added = {name: served for name, served in new.served.items() if name not in kept}
+        fresh: dict[Address, tuple[Listen, socket.socket]] = {}
+        try:
+            self._bind(new.config, fresh)
+            self._initialise(new.config, added)
+        except BaseException:
+            _discard(fresh)
+            new.unload()
+            raise
+        self._swap(new, {name: kept.get(name, served) for name, served in new.served.items()}, fresh)
+
+    def _is_unchanged(self, name: str, new: Served) -> bool:
+        old = self.served.get(name)
+        return old is not None and old.plugin.digest == new.plugin.digest and _plain(old.options) == _plain(new.options)
+
+    def _bind(self, config: Config, fresh: dict[Address, tuple[Listen, socket.socket]]) -> None:
+        """Bind what is not bound yet."""
+        for listen in config.listen:
+            key = address(listen)
+            if key not in self.listeners:
+                fresh[key] = self._bound.pop(key, None) or (listen, bind(listen))
+
+    def _initialise(self, config: Config, added: dict[str, Served]) -> None:
+        """Run `on_protocol_init` of what is new; one failure destroys those that were initialised."""
+        done: list[Served] = []
+        try:
+            for name, served in added.items():
+                served.binding = self.context.add_protocol(
+                    served.protocol, served.options, config.protocols.get(name)
+                )
+                done.append(served)
+        except BaseException:
+            for served in reversed(done):
+                self.context.retire_protocol(served.protocol)
+            raise
+
+    def _swap(
+        self, new: Plan, served: dict[str, Served], fresh: dict[Address, tuple[Listen, socket.socket]]
+    ) -> None:
+        """Serve the new: nothing in here fails for a reason that an operator could have caused."""
+        old, self.served, self.config = self.served, served, new.config
+        for name, item in served.items():
+            if old.get(name) is not item:
+                item.generation = self._generations[name] = self._generations.get(name, 0) + 1
+        self._apply_limits()
+        self._swap_listeners(new, fresh)
+        for name, item in old.items():
+            if served.get(name) is not item:
+                self._retire(item)
+        for plugin in new.found:
+            self._unload_unused(plugin)
+
+    def _apply_limits(self) -> None:
+        context, config = self.context, self.config
+        context.limits, context.timeouts, context.keepalive = config.limits, config.timeouts, config.keepalive
+        for name, served in self.served.items():
+            assert served.binding is not None
+            served.binding.apply(config.limits, config.timeouts, config.protocols.get(name))
+
+    def _swap_listeners(self, new: Plan, fresh: dict[Address, tuple[Listen, socket.socket]]) -> None:
+        wanted = {address(listen): listen for listen in new.config.listen}
+        for key in [key for key in self.listeners if key not in wanted]:
+            listener = self.listeners.pop(key)
+            log.notice("no longer listening on %s", listener.sockname)
+            self.context.remove_listener(listener)
+        for key, listen in wanted.items():
+            chosen = [self.served[name].protocol for name in spoken_names(listen, new.found)]
+            http = self.served[listen.http_protocol].protocol if listen.http_protocol not in (None, "http") else None
+            if key in self.listeners:
+                self.listeners[key].reconfigure(listen, chosen, http)
+            else:
+                self.listeners[key] = self.context.listen(listen, protocols=chosen, sock=fresh[key][1], http=http)
+
+    def _retire(self, served: Served) -> None:
+        def retired() -> None:
+            self.leaving.remove(served)
+            log.info("protocol %s: generation %d is gone", served.protocol.name, served.generation)
+            self._unload_unused(served.plugin)
+
+        self.leaving.append(served)
+        self.context.retire_protocol(served.protocol, retired)
+
+    def _unload_unused(self, plugin: Found) -> None:
+        """Forget a plugin's modules, unless one of its protocols still has connections or will have."""
+        if not any(served.plugin is plugin for served in (*self.served.values(), *self.leaving)):
+            plugin.unload()
+
+    # -- being asked --------------------------------------------------------------------------------------------------
+
+    def listener_status(self) -> list[dict[str, Any]]:
+        return [
+            {"address": listener.sockname, "protocols": list(listener.bindings), "connections": listener.count}
+            for listener in self.context.listeners
+        ]
+
+    def protocol_status(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": served.protocol.name,
+                "generation": served.generation,
+                "connections": served.binding.wsi_count if served.binding else 0,
+                "leaving": served in self.leaving,
+                "file": str(served.plugin.file),
+            }
+            for served in (*self.served.values(), *self.leaving)
+        ]
+
+
+def _discard(bound: dict[Address, tuple[Listen, socket.socket]]) -> None:
+    """Close what was bound for nothing; a Unix socket's file goes with it."""
+    for listen, sock in bound.values():
+        sock.close()
+        if listen.unix:
+            Path(listen.unix).unlink(missing_ok=True)
+    bound.clear()
+
+
+def _plain(options: Any) -> Any:
+    """Options as data: the models of two loads of one source are different classes, and never equal."""
+    return None if options is None else options.model_dump()
+
+
+_RESTART_ONLY = ("pidfile", "user", "group", "umask")
+
+
+def _refuse_restart_only(old: Config, new: Config) -> None:
+    changed = [key for key in _RESTART_ONLY if getattr(old.daemon, key) != getattr(new.daemon, key)]
+    if changed:
+        raise ConfigError(
+            [Problem(str(new.path), f"daemon.{key}", "was changed, and only a restart can change it") for key in changed]
+        )

@@ -1,0 +1,316 @@
+"""The commands.  Owns what is typed and printed, and the exit status; what a command does is elsewhere.
+
+Exit status: 0, 1 (run-time), 2 (usage), 3 (not running: `status`), 78 (configuration).  An operator's mistake never
+ends in a traceback.  Everything but click is imported inside the commands: `wsd --version` loads no plugin machinery.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsd.errors import EXIT_CONFIG, EXIT_NOT_RUNNING, EXIT_RUNTIME, ConfigError, PluginError, StartError
+
+if TYPE_CHECKING:
+    from wsd.config import Config
+    from wsd.control import Answer
+
+# A reload loads and initialises plugins, which may take long; the others answer in a turn of the loop.
+_RELOAD_SECONDS = 60.0
+_ANSWER_SECONDS = 5.0
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="The configuration; without it ./etc/wsd.toml, /etc/wsd/wsd.toml, or the one that came with wsd.",
+)
+
+
+def main() -> None:
+    """The entry point of the command `wsd`."""
+    from wsd.daemon import mend_standard_streams
+
+    mend_standard_streams()
+    try:
+        cli(prog_name="wsd")
+    except (ConfigError, PluginError, StartError) as error:
+        for line in str(error).splitlines():
+            print(f"wsd: {line}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:  # `wsd plugins | head`
+        sys.exit(EXIT_RUNTIME)
+
+
+def _print_version(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    import platform
+
+    from wsd import __version__
+
+    click.echo(f"wsd {__version__} (pure Python), {platform.python_implementation()} {platform.python_version()}")
+    context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print it and exit."
+)
+def cli() -> None:
+    """A WebSocket daemon: one TOML file, plugins dropped into a folder."""
+
+
+def _load(config_file: str | None) -> Config:
+    from wsd import config
+
+    return config.load(config.find(config_file))
+
+
+# -- serving ----------------------------------------------------------------------------------------------------------
+
+
+def _parse_levels(context: click.Context, option: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    from wsd import log
+
+    try:
+        return log.parse_levels([name.strip() for name in value.split(",")])
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@cli.command()
+@config_option
+@click.option("--log", "levels", metavar="LEVELS", callback=_parse_levels, help="Log these, as in err,warn,notice,info.")
+def run(config_file: str | None, levels: int | None) -> None:
+    """Serve in the foreground: what systemd starts, and what you want while you try things."""
+    config = _load(config_file)
+    from wsd import server
+
+    sys.exit(server.run(config, levels))
+
+
+@cli.command()
+@config_option
+def start(config_file: str | None) -> None:
+    """Serve in the background; returns when the daemon listens, or has failed and said why."""
+    config = _load(config_file)
+    from wsd import server
+
+    sys.exit(server.start(config))
+
+
+# -- speaking to a running daemon -------------------------------------------------------------------------------------
+
+
+def _pidfile(config_file: str | None) -> Path:
+    """Where the daemon of this configuration keeps its pidfile, however wrong the rest of the file is by now."""
+    from wsd import config
+    from wsd.daemon import pidfile_path
+
+    path = config.find(config_file)
+    try:
+        return pidfile_path(config.load(path).daemon.pidfile)
+    except ConfigError:
+        import tomli
+
+        try:
+            configured = tomli.loads(path.read_text()).get("daemon", {}).get("pidfile", "")
+        except (OSError, ValueError, AttributeError):
+            configured = None
+        if not isinstance(configured, str):
+            raise
+        return pidfile_path(str(path.parent / configured) if configured else "")
+
+
+def _ask(pidfile: Path, command: str, seconds: float) -> Answer | None:
+    """The daemon's answer; None if no daemon runs.
+
+    Raises:
+        StartError: one runs, and does not answer.
+    """
+    from wsd import control, daemon
+
+    pid = daemon.holder(pidfile)
+    if pid is None:
+        return None
+    try:
+        return control.ask(control.control_path(pidfile), {"command": command}, seconds)
+    except control.NoAnswer as error:
+        if daemon.holder(pidfile) is None:
+            return None
+        raise StartError(f"wsd runs, {daemon.name_pid(pid)}, but does not answer: {error}") from None
+
+
+def _not_running(pidfile: Path, status: int) -> None:
+    click.echo(f"wsd is not running (nobody holds {pidfile}.lock)")
+    sys.exit(status)
+
+
+@cli.command()
+@config_option
+def stop(config_file: str | None) -> None:
+    """Stop the daemon: every peer is told, and the daemon waited for."""
+    from wsd import daemon
+
+    pidfile = _pidfile(config_file)
+    pid = daemon.holder(pidfile)
+    if pid is None:
+        _not_running(pidfile, 0)
+        return
+    try:
+        answer = _ask(pidfile, "stop", _ANSWER_SECONDS)
+        seconds = float(answer["seconds"]) if answer and answer.get("ok") else _ANSWER_SECONDS
+    except StartError as error:
+        seconds = _terminate(pid, str(error))
+    if not daemon.wait_released(pidfile, seconds + _ANSWER_SECONDS):
+        text = f"wsd, {daemon.name_pid(pid)}, was told to stop and still runs after {seconds + _ANSWER_SECONDS:g} s"
+        raise StartError(f"{text}; a second `wsd stop` ends it at once")
+    click.echo(f"wsd stopped ({daemon.name_pid(pid)})")
+
+
+def _terminate(pid: int, why: str) -> float:
+    """Fall back to SIGTERM where the control socket is of no use; returns how long to wait."""
+    import os
+    import signal
+
+    if pid <= 0:
+        raise StartError(why)
+    click.echo(f"wsd: {why}; sending SIGTERM", err=True)
+    try:
+        os.kill(pid, signal.SIGTERM)  # the lock named it a moment ago: no other process can have this pid
+    except PermissionError:
+        raise StartError(f"pid {pid} is not ours to stop") from None
+    except ProcessLookupError:
+        pass
+    return _ANSWER_SECONDS
+
+
+@cli.command()
+@config_option
+def reload(config_file: str | None) -> None:
+    """Have the daemon read configuration and plugins again; prints what was wrong, and nothing changed then."""
+    pidfile = _pidfile(config_file)
+    answer = _ask(pidfile, "reload", _RELOAD_SECONDS)
+    if answer is None:
+        _not_running(pidfile, EXIT_RUNTIME)
+        return
+    if not answer.get("ok"):
+        for line in str(answer.get("text")).splitlines():
+            click.echo(f"wsd: {line}", err=True)
+        click.echo("wsd: not reloaded; the daemon goes on as before", err=True)
+        sys.exit(int(answer.get("exit", EXIT_RUNTIME)))
+    click.echo(f"wsd reloaded: {answer.get('text')}")
+
+
+@cli.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
+def status(config_file: str | None, as_json: bool) -> None:
+    """Say how the daemon is; exit status 3 if it does not run."""
+    pidfile = _pidfile(config_file)
+    answer = _ask(pidfile, "status", _ANSWER_SECONDS)
+    if answer is None:
+        if as_json:
+            click.echo(json.dumps({"pid": None}))
+            sys.exit(EXIT_NOT_RUNNING)
+        _not_running(pidfile, EXIT_NOT_RUNNING)
+        return
+    answer.pop("ok", None)
+    click.echo(json.dumps(answer, indent=2) if as_json else _status_text(answer))
+
+
+def _status_text(answer: Answer) -> str:
+    minutes, seconds = divmod(int(answer["uptime_seconds"]), 60)
+    hours, minutes = divmod(minutes, 60)
+    lines = [
+        f"wsd {answer['version']} {'stops' if answer['stopping'] else 'runs'}, pid {answer['pid']}, "
+        f"up {hours}:{minutes:02d}:{seconds:02d}, {answer['config']}",
+        f"{answer['connections']} of {answer['max_connections']} connections",
+    ]
+    for listener in answer["listeners"]:
+        names = ", ".join(listener["protocols"])
+        lines.append(f"  {listener['address']}  {listener['connections']} connections  {names}")
+    for protocol in answer["protocols"]:
+        leaving = ", leaving" if protocol["leaving"] else ""
+        count = f"generation {protocol['generation']}{leaving}, {protocol['connections']} connections"
+        lines.append(f"  {protocol['name']}  {count}  {protocol['file']}")
+    return "\n".join(lines)
+
+
+# -- looking, without serving -----------------------------------------------------------------------------------------
+
+
+@cli.command()
+@config_option
+@click.option("--strict", is_flag=True, help="Fail on warnings too.")
+def check(config_file: str | None, strict: bool) -> None:
+    """Say what would stop a start (status 78), and what else is not as it should be; binds nothing."""
+    config = _load(config_file)
+    from wsd import check as checks
+
+    warnings = checks.check(config)
+    for warning in warnings:
+        click.echo(f"wsd: warning: {warning}", err=True)
+    if warnings and strict:
+        sys.exit(EXIT_CONFIG)
+    click.echo(f"{config.path}: ok" + (f", {len(warnings)} warnings" if warnings else ""))
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Print the configuration file with every default, or its schema."""
+
+
+@config_group.command("default")
+def config_default() -> None:
+    """Print the configuration file with every option at its default."""
+    from wsd.config import default_text
+
+    click.echo(default_text(), nl=False)
+
+
+@config_group.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from wsd.config import schema
+
+    click.echo(json.dumps(schema(), indent=2))
+
+
+@cli.command()
+@config_option
+def plugins(config_file: str | None) -> None:
+    """List the protocols that are found, with their files, and what could not be loaded."""
+    config = _load(config_file)
+    from wsd import assembly
+
+    found = assembly.find_plugins(config)
+    for plugin in found:
+        for protocol in plugin.protocols:
+            note = "  (shipped: served where a listener names it)" if plugin.shipped else ""
+            click.echo(f"{protocol.name}  {plugin.file}{note}")
+    errors = [str(plugin.error) for plugin in found if plugin.error]
+    for text in errors:
+        click.echo(f"wsd: {text}", err=True)
+    if errors:
+        sys.exit(EXIT_CONFIG)
+
+
+@cli.command("new-plugin")
+@click.argument("name")
+@config_option
+def new_plugin(name: str, config_file: str | None) -> None:
+    """Write a plugin that loads as written, and a test beside it, into the first plugins folder."""
+    from wsd import scaffold
+
+    for path in scaffold.new_plugin(name, _load(config_file)):
+        click.echo(path)

@@ -1,0 +1,87 @@
+"""The exception tree.  Owns no policy: who catches what is written at the place that catches.
+
+Everything wsd raises on purpose derives from `WsdError`.  A peer's fault (`ProtocolError`, `HandshakeError`,
+`PipeBroken`) never reaches an operator as a traceback; an operator's fault (`ConfigError`, `PluginError`,
+`StartError`) carries the sentence that is printed and the exit status that goes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+EXIT_RUNTIME = 1
+EXIT_USAGE = 2
+EXIT_NOT_RUNNING = 3
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h; the unit never restarts on it
+
+
+class WsdError(Exception):
+    """Base of all that wsd raises on purpose."""
+
+
+class Problem(NamedTuple):
+    """One thing wrong in a configuration: `file: key: found ...; allowed ...`."""
+
+    file: str
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}: {self.message}" if self.key else f"{self.file}: {self.message}"
+
+
+class ConfigError(WsdError):
+    """The configuration cannot be used.  `problems` holds all that is wrong with it, not only the first."""
+
+    exit_status = EXIT_CONFIG
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class PluginError(WsdError):
+    """A plugin cannot be used; names the file and, where there is one, the line."""
+
+    exit_status = EXIT_CONFIG
+
+    def __init__(self, message: str, file: str = "", line: int = 0) -> None:
+        self.message, self.file, self.line = message, file, line
+        where = f"{file}:{line}: " if line else f"{file}: " if file else ""
+        super().__init__(where + message)
+
+
+class StartError(WsdError):
+    """The daemon cannot start (or a listener cannot be opened) for a reason outside its configuration's text."""
+
+    def __init__(self, message: str, exit_status: int = EXIT_RUNTIME) -> None:
+        self.exit_status = exit_status
+        super().__init__(message)
+
+
+class PipeBroken(WsdError):
+    """The peer is gone: reset, unreachable or timed out by the kernel.  The text is the system's own."""
+
+
+class ProtocolError(WsdError):
+    """The peer broke RFC 6455.  `code` is the close code of section 7.4.1, `text` goes into the Close frame."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code, self.text = code, text
+        super().__init__(f"{code} {text}")
+
+
+class HandshakeError(WsdError):
+    """A request is refused with an HTTP status.
+
+    `headers` are added to the answer (for example `Sec-WebSocket-Version` with 426, RFC 6455 4.4).
+    """
+
+    def __init__(self, status: int, text: str = "", headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.status, self.text, self.headers = status, text, tuple(headers)
+        super().__init__(f"{status} {text}")
+
+
+class Reject(HandshakeError):
+    """Raised by a plugin in `on_filter_protocol_connection`: the peer gets this HTTP status and text."""

@@ -1,0 +1,61 @@
+"""What the log says when a plugin misbehaves.
+
+Owns the report: which plugin, which hook, which connection, and the traceback cut at wsd's own frames.  Must not know
+what happens to the connection; that is the caller's.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from wsd import log
+
+_OURS = str(Path(__file__).parent)
+
+# One report of a place (file and line) a minute; the rest are counted, so that a broken hook on a busy daemon does
+# not drown the log.
+_throttle = log.Throttle()
+
+# What a hook may raise without ending the program.  KeyboardInterrupt is the user's, not the plugin's.
+CATCHABLE = (Exception, SystemExit, GeneratorExit)
+
+
+def report_exception(where: str, error: BaseException, tag: str = "") -> None:
+    """Log at ERR that the hook or function called `where` raised `error`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    while frames and frames[0].filename.startswith(_OURS):
+        del frames[0]
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
+    again = _throttle.allow(f"{where} {place}", time.monotonic())
+    if again is None:
+        return
+    text = "".join(traceback.format_exception_only(error)).strip()
+    repeated = f" (and {again} times more since it was last logged)" if again else ""
+    log.err("%s%s raised %s%s", f"{tag}: " if tag else "", where, text, repeated)
+    for line in "".join(traceback.format_list(frames)).splitlines():
+        log.err("  %s", line)
+
+
+def place_of(error: BaseException) -> tuple[str, int]:
+    """File and line, outside wsd, where `error` was raised; `("", 0)` if it was in wsd itself."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
+    return (frames[-1].filename, frames[-1].lineno or 0) if frames else ("", 0)
+
+
+def report_answer(where: str, answer: Any, tag: str = "") -> None:
+    """Log at ERR that a hook returned something that is no answer."""
+    if _throttle.allow(f"{where} answered", time.monotonic()) is not None:
+        log.err(
+            "%s%s answered %.100r; a hook answers None or OK (0) to go on, CLOSE (-1) to close",
+            f"{tag}: " if tag else "",
+            where,
+            answer,
+        )
+
+
+def is_answer(answer: Any) -> bool:
+    """Reports whether a truthy `answer` is CLOSE: any non-zero int but a bool."""
+    return isinstance(answer, int) and not isinstance(answer, bool)

@@ -1,0 +1,310 @@
+"""Accepting: the listening socket, and what a connection that comes through it may become.
+
+Owns binding an address (TCP over IPv4 and IPv6, Unix sockets), accepting with fairness, and the map from a request
+to a protocol.  Must not know the configuration file or where protocols come from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import select
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from wsd import faults, log
+from wsd.errors import EXIT_CONFIG, StartError
+from wsd.http1 import Http1
+from wsd.protocol import Binding, Peer
+from wsd.transport import READ, SocketPipe, set_keepalive
+from wsd.wsi import Wsi
+
+if TYPE_CHECKING:
+    from wsd.config import Listen
+    from wsd.context import Context
+
+# Fairness: connections accepted by one listener in a turn, before those that exist have theirs.
+ACCEPTS_PER_TURN: Final = 64
+
+# The peer was gone before we came, or its packet was bad: accept(2) lists these as "treat them like EAGAIN by retrying".
+_GONE: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+        errno.EINTR,
+        errno.EPERM,
+    }
+)
+
+# The system has no more to give; trying at once again would spin at 100 % CPU, as the original did.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EXHAUSTED_SECONDS: Final = 0.1  # libwebsockets parks accept for as long
+
+
+class Listener:
+    """One listening socket.  `serve` says what its new connections may become."""
+
+    def __init__(self, context: Context, config: Listen, sock: socket.socket) -> None:
+        self.context = context
+        self.config = config
+        self.count = 0  # connections that came through here and live
+        self.bindings: dict[str, Binding] = {}
+        self.default: Binding | None = None
+        self.paths: dict[str, Binding] = {}
+        self.http: Binding
+        self._sock = sock
+        sock.setblocking(False)
+        self._is_unix = sock.family == socket.AF_UNIX
+        self._inode = _inode(config.unix) if self._is_unix else None
+        self.sockname = _sockname(sock)
+        self._mask = READ
+
+    def serve(self, bindings: Sequence[Binding], http: Binding) -> None:
+        """Offer `bindings` to new connections and give their HTTP to `http`; those that exist keep what they have."""
+        self.bindings = {binding.protocol.name: binding for binding in bindings}
+        self.http = http
+        config = self.config
+        first = next(iter(self.bindings.values()), None)
+        self.default = self.bindings[config.default_protocol] if config.default_protocol else first
+        self.paths = {path: self.bindings[name] for path, name in config.paths.items()}
+        self.allowed_origins = tuple(config.allowed_origins)
+        self.static_folder = config.static_folder
+
+    @property
+    def port(self) -> int:
+        """The TCP port that was bound; 0 for a Unix socket."""
+        return 0 if self._is_unix else int(self._sock.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"unix:{self.sockname}" if self._is_unix else f"ws://{self.sockname}/"
+
+    def fileno(self) -> int:
+        """The listening descriptor."""
+        return self._sock.fileno()
+
+    def pause(self) -> None:
+        """Stop accepting; connections wait in the kernel's queue."""
+        self._set_mask(0)
+
+    def resume(self) -> None:
+        """Accept again."""
+        self._set_mask(READ)
+
+    def _set_mask(self, mask: int) -> None:
+        if mask != self._mask:
+            self._mask = mask
+            self.context.set_interest(self.fileno(), mask)
+
+    def on_events(self, mask: int) -> None:
+        """The selector has connections for us."""
+        if mask & select.EPOLLERR:
+            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            log.err("listener %s: %s", self.sockname, os.strerror(number))
+        for _ in range(ACCEPTS_PER_TURN):
+            if not self._mask:
+                return
+            try:
+                sock, address = self._sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                self._accept_failed(error)
+                return
+            self._accepted(sock, address)
+
+    def _accept_failed(self, error: OSError) -> None:
+        """No descriptor to be had, or worse: wait a little, whatever it is."""
+        self.context.pause_accepting(_EXHAUSTED_SECONDS)
+        if _warnings.allow(self.sockname, self.context.now) is not None:
+            level = log.WARN if error.errno in _EXHAUSTED else log.ERR
+            log.log(level, "listener %s: cannot accept: %s; trying again", self.sockname, error.strerror)
+
+    def _accepted(self, sock: socket.socket, address: object) -> None:
+        context = self.context
+        context.counters.accepted += 1
+        peer = _peer(address)
+        try:
+            local = _peer(sock.getsockname())
+            if not self._is_unix:
+                # A message is sent whole and now; Nagle would have the small ones wait for an acknowledgement.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                keepalive = context.keepalive
+                set_keepalive(sock, keepalive.time_seconds, keepalive.probes, keepalive.interval_seconds)
+        except OSError:
+            sock.close()  # reset between accept and here
+            return
+        hook = self.http.hooks.on_filter_network_connection
+        if hook is not None and not self._admits(hook, peer):
+            context.counters.refused += 1
+            sock.close()
+            return
+        wsi = Wsi(context, self, SocketPipe(sock), peer, local, context.next_number())
+        wsi.role = Http1(wsi)
+        self.count += 1
+        context.add_wsi(wsi)
+
+    def _admits(self, hook: object, peer: Peer) -> bool:
+        """Reports whether protocol 0 lets this peer in; a filter that raises refuses."""
+        where = f"{self.http.protocol.name}.on_filter_network_connection"
+        try:
+            answer = hook(peer)  # type: ignore[operator]
+        except faults.CATCHABLE as error:
+            self.context.counters.plugin_errors += 1
+            faults.report_exception(where, error, str(peer))
+            return False
+        if answer and not faults.is_answer(answer):
+            faults.report_answer(where, answer, str(peer))
+        return not answer
+
+    def close(self) -> None:
+        """Stop listening; a Unix socket's file goes too, if it is still ours."""
+        self._sock.close()
+        if self._inode is not None and _inode(self.config.unix) == self._inode:
+            with contextlib.suppress(OSError):
+                os.unlink(self.config.unix)
+
+
+_warnings = log.Throttle()
+
+
+def _peer(address: object) -> Peer:
+    """An address as `accept` and `getsockname` give it."""
+    if isinstance(address, tuple):
+        host = str(address[0])
+        return Peer(host.removeprefix("::ffff:") if "." in host else host, int(address[1]))
+    return Peer(address if isinstance(address, str) else "", 0)
+
+
+def _sockname(sock: socket.socket) -> str:
+    return str(_peer(sock.getsockname()))
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+# -- binding ----------------------------------------------------------------------------------------------------------
+
+
+def bind(listen: Listen) -> socket.socket:
+    """Open the listening socket that `listen` describes.
+
+    Raises:
+        StartError: in use, not ours to bind, no such address or interface; the text names which.
+    """
+    return _bind_unix(listen) if listen.unix else _bind_tcp(listen)
+
+
+def _bind_tcp(listen: Listen) -> socket.socket:
+    name = f"[{listen.interface}]:{listen.port}" if ":" in listen.interface else f"{listen.interface}:{listen.port}"
+    try:
+        found = socket.getaddrinfo(
+            listen.interface or None, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise StartError(f"cannot listen on {name}: {error.strerror}") from None
+    family, kind, number, _, address = found[0]
+    sock = socket.socket(family, kind, number)
+    try:
+        # A restart must not wait for the old connections' TIME_WAIT; on Linux this lets nobody share a live port.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, listen.v6_only)
+        sock.bind(address)
+        sock.listen(listen.backlog)
+    except OSError as error:
+        sock.close()
+        raise StartError(f"cannot listen on {name}: {error.strerror}{_hint(error, listen)}") from None
+    return sock
+
+
+def _hint(error: OSError, listen: Listen) -> str:
+    """What the operator can do about it."""
+    if error.errno == errno.EADDRINUSE:
+        return f" (another program has this port; see: ss -ltnp 'sport = :{listen.port}')"
+    if error.errno == errno.EACCES and listen.port < 1024:
+        return " (a port below 1024 needs root or CAP_NET_BIND_SERVICE)"
+    return ""
+
+
+def _bind_unix(listen: Listen) -> socket.socket:
+    path = listen.unix
+    _remove_dead_socket(path)
+    uid, gid = _owner(listen)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Nobody may connect before mode and owner are as asked: create it closed, open it last.
+    before = os.umask(0o777)
+    try:
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        raise StartError(f"cannot listen on {path}: {error.strerror}") from None
+    finally:
+        os.umask(before)
+    try:
+        if (uid, gid) != (-1, -1):
+            os.chown(path, uid, gid)
+        os.chmod(path, int(listen.unix_mode, 8))
+        sock.listen(listen.backlog)
+    except OSError as error:
+        sock.close()
+        os.unlink(path)
+        raise StartError(f"cannot listen on {path}: {error.strerror}") from None
+    return sock
+
+
+def _remove_dead_socket(path: str) -> None:
+    """Remove a socket file that nobody listens on; refuse one that is alive, and anything that is no socket."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StartError(f"cannot listen on {path}: {error.strerror}") from None
+    if not stat.S_ISSOCK(mode):
+        raise StartError(f"cannot listen on {path}: it exists and is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            log.notice("removed dead socket %s", path)
+            Path(path).unlink(missing_ok=True)
+            return
+        except OSError:
+            pass  # EAGAIN: its queue is full, so somebody has it; EACCES: not ours to remove
+    raise StartError(f"cannot listen on {path}: another program listens there")
+
+
+def _owner(listen: Listen) -> tuple[int, int]:
+    """The numbers of `unix_owner` and `unix_group`, -1 for those that are not set."""
+    try:
+        uid = pwd.getpwnam(listen.unix_owner).pw_uid if listen.unix_owner else -1
+    except KeyError:
+        raise StartError(f"unix_owner: no such user: {listen.unix_owner}", EXIT_CONFIG) from None
+    try:
+        gid = grp.getgrnam(listen.unix_group).gr_gid if listen.unix_group else -1
+    except KeyError:
+        raise StartError(f"unix_group: no such group: {listen.unix_group}", EXIT_CONFIG) from None
+    return uid, gid

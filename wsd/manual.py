@@ -1,0 +1,78 @@
+"""Writes a configuration file out of its models: what a field says about itself becomes the text above its option.
+
+Owns the form of that file.  Must not know which options there are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import Final, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from wsd.problems import toml
+
+_WIDTH: Final = 100
+
+
+def text(config: BaseModel) -> str:
+    """The file that means the same as `config`, with every option in it and the manual around them."""
+    lines = _prose(type(config))
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            lines += _table(f"[{name}]", value)
+        elif isinstance(value, tuple):
+            for item in value:
+                lines += _table(f"[[{name}]]", item)
+        else:
+            lines += _examples(name, field)
+    return "\n".join(lines) + "\n"
+
+
+def _prose(model: type[BaseModel]) -> list[str]:
+    paragraphs = inspect.cleandoc(model.__doc__ or "").split("\n\n")
+    return _comment(*paragraphs)
+
+
+def _comment(*paragraphs: str) -> list[str]:
+    lines: list[str] = []
+    for paragraph in paragraphs:
+        lines += ["#"] if lines else []
+        lines += textwrap.wrap(
+            " ".join(paragraph.split()), _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+        )
+    return lines
+
+
+def _table(header: str, table: BaseModel) -> list[str]:
+    lines = ["", "", *_prose(type(table)), header]
+    for name, field in type(table).model_fields.items():
+        value = getattr(table, name)
+        lines += ["", *_comment(field.description or "")]
+        lines += [] if value else _left_out(name, field)
+        lines += [] if value is None else [f"{name} = {toml(value)}"]
+    return lines
+
+
+def _left_out(name: str, field: FieldInfo) -> list[str]:
+    return [f"#{name} = {toml(example)}" for example in field.examples or ()]
+
+
+def _examples(table: str, field: FieldInfo) -> list[str]:
+    """A table of tables that have names of their own: there are none by default, so all of it is left out."""
+    model: type[BaseModel] = get_args(field.annotation)[1]
+    lines = ["", "", *_prose(model)]
+    for example in field.examples or ():
+        for name, options in example.items():
+            lines += [f"#[{table}.{name}]", *(f"#{key} = {toml(value)}" for key, value in options.items())]
+            for part, inner in model.model_fields.items():
+                kind = inner.annotation
+                assert isinstance(kind, type)
+                assert issubclass(kind, BaseModel)
+                lines += ["", *_prose(kind), f"#[{table}.{name}.{part}]"]
+                for key, option in kind.model_fields.items():
+                    lines += [*_comment(option.description or ""), *_left_out(key, option)]
+    return lines

@@ -1,0 +1,429 @@
+"""The daemon from its configuration to its end: the order of start-up, signals, reload, status, stop.
+
+Owns the order in which things happen and who is told.  How each is done is elsewhere: `daemon` (process), `assembly`
+(protocols and listeners), `control` (socket), `systemd` (manager).
+
+The order: refuse if locked, detach, lock and pidfile, bind, drop privileges, load plugins and their options,
+`on_protocol_init`, signals, READY=1, loop.  What comes before the drop is what needs privileges, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from wsd import __version__, control, faults, log
+from wsd import daemon as process
+from wsd.assembly import Assembly, plugin_folders, shipped_folder
+from wsd.config import load
+from wsd.context import Context
+from wsd.errors import EXIT_RUNTIME, ConfigError, PluginError, StartError, WsdError
+from wsd.systemd import Notifier
+from wsd.web import Http
+
+if TYPE_CHECKING:
+    from wsd.config import Config
+
+# Beyond close_seconds, in which every peer may answer our Close: the time for the last turns and on_closed hooks.
+STOP_MARGIN_SECONDS: Final = 2.0
+
+# A second SIGTERM that finds the first unheard for so long means that a plugin blocks the loop.
+_UNHEARD_SECONDS: Final = 1.0
+
+_STATUS_SECONDS: Final = 10.0  # how often STATUS= is renewed where no watchdog timer does it
+_SYSLOG_RETRY_SECONDS: Final = 1.0
+
+_STOPPING: Final = {signal.SIGTERM, signal.SIGINT}
+
+
+def run(config: Config, levels: int | None = None) -> int:
+    """Serve in the foreground; returns the exit status.  `levels` overrides the configured log levels."""
+    check_start(config, foreground=True)
+    return _serve(config, process.Readiness(), levels)
+
+
+def start(config: Config) -> int:
+    """Serve detached; returns once the daemon listens, or has failed and said why on standard error."""
+    check_start(config, foreground=False)
+    return process.launch(lambda readiness: _serve(config, readiness, None))
+
+
+def check_start(config: Config, *, foreground: bool) -> None:
+    """Refuse what would only fail later, where nobody watches.
+
+    Raises:
+        ConfigError: the user or group is unknown.
+        StartError: another daemon holds the lock, or we could not become the user.
+    """
+    account = process.resolve_account(config)
+    process.check_may_become(account)
+    pidfile(config, foreground=foreground).check()
+
+
+def pidfile(config: Config, *, foreground: bool) -> process.Pidfile:
+    path = process.pidfile_path(config.daemon.pidfile)
+    return process.Pidfile(path, process.resolve_account(config), optional=foreground)
+
+
+def stop_seconds(config: Config) -> float:
+    """How long a stop may take: every peer's closing deadline, and a margin."""
+    closing = [config.timeouts.close_seconds]
+    closing += [table.timeouts.close_seconds or 0.0 for table in config.protocols.values()]
+    return max(closing) + STOP_MARGIN_SECONDS
+
+
+def _serve(config: Config, readiness: process.Readiness, levels: int | None) -> int:
+    """Everything from the detaching to the end; whatever ends it is said to the starter."""
+    try:
+        status = _serve_or_raise(config, readiness, levels)
+    except (ConfigError, PluginError, StartError) as error:
+        readiness.say(f"wsd: {error}")
+        log_failure(readiness, str(error))
+        status = error.exit_status
+    except Exception:
+        import traceback
+
+        text = f"wsd: this is a bug in wsd, please report it\n{traceback.format_exc()}"
+        readiness.say(text)
+        log_failure(readiness, text)
+        status = EXIT_RUNTIME
+    readiness.done(status)
+    return status
+
+
+def log_failure(readiness: process.Readiness, text: str) -> None:
+    """Into the log as well, where it is not the terminal that has just been told."""
+    if readiness.is_detached:
+        for line in text.splitlines():
+            log.err("%s", line)
+
+
+def _serve_or_raise(config: Config, readiness: process.Readiness, levels: int | None) -> int:
+    foreground = not readiness.is_detached
+    lock = pidfile(config, foreground=foreground)
+    account = process.resolve_account(config)
+    preserve = [] if readiness.descriptor is None else [readiness.descriptor]
+    with contextlib.ExitStack() as stack:
+        umask = int(config.daemon.umask, 8)
+        stack.enter_context(process.open_context(lock, detach=not foreground, umask=umask, preserve=preserve))
+        stack.callback(log.set_level, log.level(), log.emit_stderr)
+        syslog = open_log(config, readiness, levels)
+        if lock.absent:
+            log.warn("%s; going on without a pidfile, and without `wsd stop`, `reload` and `status`", lock.absent)
+        if lock.stale:
+            log.warn("%s", lock.stale)
+        server = Server(config, readiness, levels)
+        server.watch_syslog(syslog)
+        stack.callback(server.close)
+        server.open(None if lock.absent else control.control_path(lock.path))
+        become(account)
+        process.prove_readable(needed_again(config))
+        server.begin(lock)
+        server.loop()
+        return 0
+
+
+def become(account: process.Account | None) -> None:
+    """Drop to the account; say it where root keeps what it has."""
+    if account is not None:
+        process.drop_privileges(account)
+    if os.geteuid() == 0:
+        log.warn("serving as root: set daemon.user, so that a plugin's bug is not root's")
+
+
+def needed_again(config: Config) -> list[Path]:
+    """What is read after the drop of privileges: at each reload, and lazily while plugins import."""
+    ours = [Path(os.__file__), Path(__file__)]
+    shipped = shipped_folder()
+    return [config.path, *plugin_folders(config), *([shipped] if shipped else []), *ours]
+
+
+# -- the log ----------------------------------------------------------------------------------------------------------
+
+
+def open_log(config: Config, readiness: process.Readiness, levels: int | None) -> log.Syslog | None:
+    """Send the log where the configuration says; returns the syslog emitter if that is where."""
+    log.set_level(log.parse_levels(config.log.levels) if levels is None else levels)
+    target = config.log.target
+    if target == "auto":
+        target = "syslog" if readiness.is_detached else "stderr"
+    if target == "stderr":
+        if readiness.is_detached:
+            readiness.say('wsd: log.target is "stderr", and a detached daemon has none: nothing will be logged')
+        log.set_level(log.level(), log.emit_stderr_journal if is_journal() else log.emit_stderr)
+        return None
+    syslog = log.Syslog(config.log.syslog_socket)
+    log.set_level(log.level(), syslog)
+    syslog.flush()
+    if not syslog.connected:
+        readiness.say(f"wsd: log.syslog_socket: {syslog.socket_path}: {syslog.error}; it is tried again as it goes on")
+    return syslog
+
+
+def is_journal() -> bool:
+    """Reports whether standard error leads to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+class Signals:
+    """SIGTERM, SIGINT and SIGHUP as bytes on a descriptor of the loop: no Python code of ours runs between two others.
+
+    The one exception is a second SIGTERM (or SIGINT) while a plugin holds the loop, so that nobody could read the
+    first: `give_up` is called from the handler, and must not return.
+    """
+
+    def __init__(self, context: Context, handle: Callable[[set[int]], None], give_up: Callable[[], None]) -> None:
+        self._context = context
+        self._handle = handle
+        self._give_up = give_up
+        self._unheard_since: float | None = None
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        # A full buffer holds more signals than one turn tells apart; the rest may go.
+        self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._old = {number: signal.signal(number, self._note) for number in (*_STOPPING, signal.SIGHUP)}
+        self._old[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        context.watch(self._reader.fileno(), selectors.EVENT_READ, self._readable)
+
+    def close(self) -> None:
+        for number, handler in self._old.items():
+            # What arrives from here on must not end us half way through our end.
+            signal.signal(number, signal.SIG_IGN if number in _STOPPING else handler)
+        signal.set_wakeup_fd(self._old_descriptor)
+        self._context.unwatch(self._reader.fileno())
+        self._reader.close()
+        self._writer.close()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number not in _STOPPING:
+            return
+        now = time.monotonic()
+        if self._unheard_since is None:
+            self._unheard_since = now
+        elif now - self._unheard_since > _UNHEARD_SECONDS:
+            self._give_up()
+
+    def _readable(self, mask: int) -> None:
+        """Take every signal that came; equal ones are one, which bounds a storm to one reload after this one."""
+        numbers: set[int] = set()
+        repeated = False
+        with contextlib.suppress(BlockingIOError):
+            while data := self._reader.recv(4096):
+                repeated = repeated or sum(number in _STOPPING for number in data) > 1
+                numbers.update(data)
+        self._unheard_since = None
+        self._handle(numbers)
+        if repeated:
+            self._handle(numbers & {int(number) for number in _STOPPING})
+
+
+# -- the daemon -------------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """A running daemon: a context, what it serves, and everybody who may tell it what to do."""
+
+    def __init__(self, config: Config, readiness: process.Readiness, levels: int | None) -> None:
+        self.config = config
+        self.readiness = readiness
+        self.levels = levels
+        self.context = Context([Http()], limits=config.limits, timeouts=config.timeouts, keepalive=config.keepalive)
+        self.assembly = Assembly(self.context, config)
+        self.notifier = Notifier(os.environ)
+        self.began = time.monotonic()
+        self.channel: control.Control | None = None
+        self.signals: Signals | None = None
+        self.lock: process.Pidfile | None = None
+        self.is_cut_short = False
+        self._told = ""
+
+    def open(self, channel: Path | None) -> None:
+        """Bind everything: the control socket at `channel`, and the listeners.
+
+        Raises:
+            StartError: one of them cannot be bound.
+        """
+        if channel is not None:
+            self.channel = control.Control(self.context, control.bind(channel), self.answer)
+        self.assembly.bind()
+
+    def begin(self, lock: process.Pidfile) -> None:
+        """Load and initialise the plugins, listen to signals, and tell the starter and the manager.
+
+        Raises:
+            ConfigError, PluginError, StartError: what stops the start.
+        """
+        self.lock = lock
+        log.notice("wsd %s, pid %d, %s", __version__, os.getpid(), self.config.path)
+        self.assembly.start()
+        self.signals = Signals(self.context, self.handle, self.give_up)
+        for listener in self.context.listeners:
+            self.announce(f"listening on {listener.sockname}")
+        self.announce(f"at most {self.context.max_connections} connections")
+        self.notifier.ready(self.status_line())
+        self.readiness.done(0)
+        if self.notifier.is_active:
+            self._sign_of_life()
+
+    def loop(self) -> None:
+        """Serve until a stop is over."""
+        context = self.context
+        while not (self.is_cut_short or (context.stopping and not context.wsi_count)):
+            context.service()
+        log.notice("stopped")
+
+    def close(self) -> None:
+        """Let go of everything; what the start had not reached is not there to be closed."""
+        if self.channel is not None:
+            self.channel.close()
+        self.assembly.close()
+        if self.signals is not None:
+            self.signals.close()
+        self.context.close()
+        self.notifier.close()
+
+    def announce(self, text: str) -> None:
+        """Log it, and say it to a person in front of a terminal who would not see the log."""
+        log.notice("%s", text)
+        if not self.readiness.is_detached and not (log.is_on(log.NOTICE) and self.config.log.target != "syslog"):
+            print(f"wsd: {text}", flush=True)
+
+    def watch_syslog(self, syslog: log.Syslog | None) -> None:
+        """Have lines that the receiver did not take sent later, by a timer that is there only while some wait."""
+
+        def later() -> None:
+            self.context.call_later(_SYSLOG_RETRY_SECONDS, again)
+
+        def again() -> None:
+            if not syslog.flush():
+                later()
+
+        if syslog is not None:
+            syslog.on_pending = later
+            if syslog.pending:
+                later()
+
+    def _sign_of_life(self) -> None:
+        """Tell the manager how we are, and do so again; a plugin that holds the loop stops this too."""
+        seconds = self.notifier.watchdog_seconds
+        if seconds:
+            self.notifier.watchdog()
+        line = self.status_line()
+        if line != self._told:
+            self._told = line
+            self.notifier.status(line)
+        self.context.call_later(seconds / 2 if seconds else _STATUS_SECONDS, self._sign_of_life)
+
+    # -- being told -------------------------------------------------------------------------------------------------
+
+    def handle(self, numbers: set[int]) -> None:
+        """Do what the signals ask for."""
+        if numbers & {int(number) for number in _STOPPING}:
+            self.stop()
+        elif signal.SIGHUP in numbers:
+            self.reload()
+
+    def answer(self, request: control.Request) -> control.Answer:
+        """Answer one request on the control socket."""
+        command = request.get("command")
+        if command == "status":
+            return {"ok": True, **self.status()}
+        if command == "reload":
+            failure = self.reload()
+            if failure is None:
+                return {"ok": True, "text": self.status_line()}
+            return {"ok": False, "exit": getattr(failure, "exit_status", EXIT_RUNTIME), "text": str(failure)}
+        if command == "stop":
+            self.stop()
+            return {"ok": True, "pid": os.getpid(), "seconds": stop_seconds(self.config)}
+        return {"ok": False, "exit": 2, "text": f"no such command: {command!r}; there are status, reload, stop"}
+
+    def stop(self) -> None:
+        """Stop accepting, close everybody with 1001, and end when they are gone or at the deadline; twice: at once."""
+        if self.context.stopping:
+            log.notice("stopping at once: %d connections are cut", self.context.wsi_count)
+            self.is_cut_short = True
+            return
+        log.notice("stopping: %d connections", self.context.wsi_count)
+        self.notifier.stopping(self.status_line())
+        self.context.stop(1001)
+        self.context.call_later(stop_seconds(self.config), self._out_of_time)
+
+    def _out_of_time(self) -> None:
+        log.warn("%d connections did not close in time", self.context.wsi_count)
+        self.is_cut_short = True
+
+    def give_up(self) -> None:
+        """End here and now, from a signal handler, below a plugin that does not return.
+
+        No hook can run any more; the kernel closes the rest.  The pidfile is removed: a start need not wonder.
+        """
+        if self.lock is not None:
+            self.lock.__exit__()
+        with contextlib.suppress(OSError):
+            os.write(2, b"wsd: ended by a second signal while a plugin held the loop\n")
+        os._exit(EXIT_RUNTIME)
+
+    def reload(self) -> WsdError | None:
+        """Read everything again and serve it; or say what is wrong with it, log that, and go on as before."""
+        if self.context.stopping:
+            return StartError("the daemon is stopping")
+        self.notifier.reloading()
+        failure: WsdError | None = None
+        try:
+            self._reload()
+        except WsdError as error:
+            failure = error
+        except Exception as error:  # the old configuration still serves
+            faults.report_exception("reload", error)
+            failure = StartError(f"this is a bug in wsd: {type(error).__name__}: {error}; see the log")
+        for line in str(failure).splitlines() if failure else ():
+            log.err("reload refused: %s", line)
+        if failure is None:
+            log.notice("reload done: %s", self.status_line())
+        self.notifier.ready(self.status_line())
+        return failure
+
+    def _reload(self) -> None:
+        config = load(self.config.path)
+        self.assembly.reload(config)
+        old, self.config = self.config, config
+        if config.log != old.log:
+            self.watch_syslog(open_log(config, self.readiness, self.levels))
+
+    # -- being asked --------------------------------------------------------------------------------------------------
+
+    def status_line(self) -> str:
+        context = self.context
+        return f"{context.wsi_count} of {context.max_connections} connections, {len(context.listeners)} listeners"
+
+    def status(self) -> dict[str, Any]:
+        context = self.context
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "uptime_seconds": round(time.monotonic() - self.began, 3),
+            "config": str(self.config.path),
+            "stopping": context.stopping,
+            "connections": context.wsi_count,
+            "max_connections": context.max_connections,
+            "listeners": self.assembly.listener_status(),
+            "protocols": self.assembly.protocol_status(),
+            "counters": dict(context.counters),
+        }

@@ -1,0 +1,178 @@
+"""The plain byte pipe: a TCP or Unix socket, non-blocking.
+
+Owns the system calls of one connection and what their errors mean; `errno` never leaves this file.  Must not know
+frames, wsi or the loop.  TLS offers the same methods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import select
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from wsd.errors import PipeBroken
+
+# What a selector is asked for and tells, as epoll has it.
+READ: Final = select.EPOLLIN
+WRITE: Final = select.EPOLLOUT
+ERROR: Final = select.EPOLLERR | select.EPOLLHUP
+
+# "Nothing now, come back": the two names that POSIX allows for it, and a signal in between.
+_RETRY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+
+# Linux takes at most this many buffers in one sendmsg (UIO_MAXIOV).
+_MAX_BUFFERS: Final = 1024
+
+# Up to here, copying buffers into one costs less than the kernel's walk over a vector of them.
+_JOIN_BYTES: Final = 32768
+
+
+class SocketPipe:
+    """A connected stream socket as a byte pipe."""
+
+    __slots__ = ("_sock",)
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+
+    def fileno(self) -> int:
+        """The descriptor, or -1 once closed."""
+        return self._sock.fileno()
+
+    def receive_into(self, buffer: bytearray) -> int:
+        """Read what is there: the number of bytes, 0 at the end of the stream, -1 when nothing is there now.
+
+        Raises:
+            PipeBroken: the connection was reset or timed out.
+        """
+        try:
+            return self._sock.recv_into(buffer)
+        except OSError as error:
+            if error.errno in _RETRY:
+                return -1
+            raise PipeBroken(_text(error)) from None
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Give `data` to the kernel: how many bytes it took, 0 when it takes none now.
+
+        Raises:
+            PipeBroken: the peer is gone.
+        """
+        try:
+            return self._sock.send(data)
+        except OSError as error:
+            if error.errno in _RETRY:
+                return 0
+            raise PipeBroken(_text(error)) from None
+
+    def send_many(self, buffers: Sequence[bytes | memoryview]) -> int:
+        """Give several buffers to the kernel in one call, without joining them; answers and raises as `send`."""
+        try:
+            return self._sock.sendmsg(buffers[:_MAX_BUFFERS])
+        except OSError as error:
+            if error.errno in _RETRY:
+                return 0
+            raise PipeBroken(_text(error)) from None
+
+    def shutdown_write(self) -> None:
+        """Tell the peer that no more comes (FIN); a peer that is gone already is no error."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._sock.close()
+
+    def error_text(self) -> str:
+        """What the kernel has noted against this socket, as text; empty if nothing."""
+        try:
+            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except OSError as error:
+            return _text(error)
+        return _name(number) if number else ""
+
+
+class Output:
+    """What one connection has to say and the kernel has not taken yet.
+
+    Everything that is put here in one turn leaves in one system call (cork).  `is_choked` is true from the moment the
+    kernel refused bytes until it has taken all of them; only then is there any use in polling for writeability.
+    """
+
+    __slots__ = ("_buffers", "_pipe", "is_choked", "size", "taken")
+
+    def __init__(self, pipe: SocketPipe) -> None:
+        self._pipe = pipe
+        self._buffers: list[bytes | memoryview] = []
+        self.size = 0  # bytes waiting
+        self.taken = 0  # bytes that the kernel took, ever
+        self.is_choked = False
+
+    def put(self, data: bytes | memoryview) -> None:
+        """Add bytes; `data` must not change afterwards."""
+        self._buffers.append(data)
+        self.size += len(data)
+
+    def flush(self) -> None:
+        """Send what is waiting, as far as the kernel takes it.
+
+        Raises:
+            PipeBroken: the peer is gone.
+        """
+        if not self.size:
+            return
+        buffers = self._buffers
+        if len(buffers) == 1:
+            sent = self._pipe.send(buffers[0])
+        elif self.size <= _JOIN_BYTES:
+            sent = self._pipe.send(b"".join(buffers))
+        else:
+            sent = self._pipe.send_many(buffers)
+        self.taken += sent
+        if sent == self.size:
+            buffers.clear()
+            self.size = 0
+            self.is_choked = False
+        else:
+            self.is_choked = True
+            self._drop(sent)
+
+    def _drop(self, sent: int) -> None:
+        """Forget the first `sent` bytes."""
+        self.size -= sent
+        whole = 0
+        for buffer in self._buffers:
+            if sent < len(buffer):
+                break
+            sent -= len(buffer)
+            whole += 1
+        del self._buffers[:whole]
+        if sent:
+            self._buffers[0] = memoryview(self._buffers[0])[sent:]
+
+
+def set_keepalive(sock: socket.socket, time_seconds: float, probes: int, interval_seconds: float) -> None:
+    """Have the kernel probe an idle peer (LWS: ka_time, ka_probes, ka_interval); `time_seconds` 0 leaves it off.
+
+    Linux sends no probes while data is unacknowledged, so TCP_USER_TIMEOUT bounds that case by the same total.
+    """
+    if not time_seconds:
+        return
+    idle, interval = max(1, round(time_seconds)), max(1, round(interval_seconds))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, (idle + probes * interval) * 1000)
+
+
+def _text(error: OSError) -> str:
+    return _name(error.errno or 0) if error.errno else str(error)
+
+
+def _name(number: int) -> str:
+    return errno.errorcode.get(number, str(number))
