@@ -143,13 +143,13 @@ endef
 install: python
 	@echo "installing wsd into $(ROOT)"
 	@rm -rf build *.egg-info && install -d "$(ROOT)"
-	@$(PYTHON) -m venv --clear "$(ROOT)/env"
+	@$(PYTHON) -m venv "$(ROOT)/env"
 	@"$(ROOT)/env/bin/python" $(PIP) --no-compile .
 	@rm -rf build *.egg-info
 	@# The environment was made under DESTDIR and will live without it.
 	@if [ -n "$(DESTDIR)" ]; then \
 	  grep -rlIF "$(ROOT)/env" "$(ROOT)/env/bin" "$(ROOT)/env/pyvenv.cfg" | xargs sed -i "s|$(ROOT)/env|$(PREFIX)/env|g"; fi
-	@"$(ROOT)/env/bin/python" -m compileall -q -s "$(DESTDIR)/" -p / "$(ROOT)/env/lib"
+	@"$(ROOT)/env/bin/python" -m compileall -q -f -s "$(DESTDIR)/" -p / "$(ROOT)/env/lib"
 	@install -d "$(ROOT)/bin" "$(ROOT)/share/wsd" && ln -sfn ../env/bin/wsd "$(ROOT)/bin/wsd"
 	@rm -f "$(MANIFEST).tmp"; $(INSTALL_FUNCTIONS); set -e; \
 	put etc/wsd.toml "$(ROOT)/etc/wsd.toml"; \
@@ -157,8 +157,7 @@ install: python
 	staged=$$(mktemp -d); trap 'rm -rf "$$staged"' EXIT; \
 	sed "s|@PREFIX@|$(PREFIX)|g" systemd/wsd.service.in > "$$staged/wsd.service"; \
 	put "$$staged/wsd.service" "$(DESTDIR)$(UNITDIR)/wsd.service"; \
-	echo 'u wsd - "wsd, the WebSocket daemon" /run/wsd' > "$$staged/wsd.conf"; \
-	put "$$staged/wsd.conf" "$(DESTDIR)$(SYSUSERSDIR)/wsd.conf"; \
+	put systemd/wsd.sysusers "$(DESTDIR)$(SYSUSERSDIR)/wsd.conf"; \
 	mv "$(MANIFEST).tmp" "$(MANIFEST)"
 	@echo "installed; next: systemd-sysusers && systemctl daemon-reload && systemctl enable --now wsd"
 

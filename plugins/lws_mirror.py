@@ -55,15 +55,19 @@ class Room:
 
     def pause(self) -> None:
         for tail in self.ring.lagging(self.may_wait):
-            self.blockers.add(tail.owner)
-            tail.owner.set_timeout(MAX_BLOCK_SECONDS)
-        for wsi in self.wsis:
-            wsi.rx_flow_control(False)
+            wsi = tail.owner
+            if wsi.set_timer(MAX_BLOCK_SECONDS):
+                self.leave(wsi)  # it is closing already, and will not catch up
+            else:
+                self.blockers.add(wsi)
+        if self.blockers:
+            for wsi in self.wsis:
+                wsi.rx_flow_control(False)
 
     def caught_up(self, wsi: Wsi) -> None:
         """A blocker has drained, or gone; the last one sets the room going again."""
         self.blockers.remove(wsi)
-        wsi.set_timeout(None)
+        wsi.set_timer(None)
         if not self.blockers:
             for other in self.wsis:
                 other.rx_flow_control(True)
@@ -116,6 +120,8 @@ class Mirror(Protocol):
     def on_writeable(self, wsi: Wsi) -> Answer:
         room, tail = wsi.session.room, wsi.session.tail
         ring = room.ring
+        if wsi not in room.wsis:
+            return None
         while ring.waiting(tail) and not wsi.send_pipe_choked:
             data, opcode = ring.peek(tail)
             if wsi.write(data, opcode):
@@ -127,9 +133,11 @@ class Mirror(Protocol):
             room.caught_up(wsi)
         return None
 
-    def on_peer_close(self, wsi: Wsi, code: int, close_reason: str) -> None:
-        # Nothing more is written to it, so its tail would stand still until the connection is really gone.
+    def on_timer(self, wsi: Wsi) -> None:
+        # Not `set_timeout`: it waits for the closing handshake, which a peer that does not read does not answer, and
+        # the room with it.  Out of the room first, then the close may take its time.
         wsi.session.room.leave(wsi)
+        wsi.close(1008, "too slow for the others")
 
     def on_closed(self, wsi: Wsi, code: int, close_reason: str) -> None:
         room: Room = wsi.session.room

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wsd.reasons import OK as OK
     from wsd.reasons import Reason as Reason
     from wsd.ring import Ring as Ring
+    from wsd.ring import Tail as Tail
     from wsd.wire.frames import BINARY as BINARY
     from wsd.wire.frames import TEXT as TEXT
     from wsd.wire.headers import Headers as Headers
@@ -51,6 +52,7 @@ _HOMES = {
     "Request": "wsd.wire.http",
     "Response": "wsd.wire.response",
     "Ring": "wsd.ring",
+    "Tail": "wsd.ring",
     "Timeouts": "wsd.config",
     "Wsi": "wsd.wsi",
     "callback_protocol": "wsd.protocol",

@@ -1,21 +1,24 @@
 """What a configuration and the plugins make of a context: protocols and listeners, at the start and at each reload.
 
-Owns the one way from a `Config` to what is served: resolve, check, initialise, and only then swap.  A reload is the same
-way with something there already; whatever fails, the context stays as it was.  Must not know the process, signals or the
-control socket; the context is handed in.
+Owns the one way from a `Config` to what is served: resolve, check, initialise, and only then swap.  A reload is the
+same way with something there already; whatever fails, the context stays as it was.  Must not know the process, signals
+or the control socket; the context is handed in.
 """
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from wsd import log, plugins
 from wsd.config import fill_options, packaged
-from wsd.errors import ConfigError, PluginError, Problem, StartError, WsdError
+from wsd.context import connection_limit
+from wsd.errors import ConfigError, PluginError, Problem, WsdError
 from wsd.listener import bind
 from wsd.problems import nearest, quote
 from wsd.protocol import Binding
@@ -29,6 +32,12 @@ if TYPE_CHECKING:
 
 Address = tuple[Any, ...]
 """What a listener is bound to: two `[[listen]]` tables of one address are one socket to a reload."""
+
+# Protocol 0, which `http_protocol` may name; it speaks no WebSocket.
+_BUILT_IN: Final = "http"
+
+Bound = dict[Address, tuple["Listen", socket.socket]]
+"""Sockets that are bound and belong to no listener yet."""
 
 
 @dataclass
@@ -60,12 +69,19 @@ class Plan:
 
 def plugin_folders(config: Config) -> list[Path]:
     """The folders that the configuration names; the shipped one is added by `plan`."""
-    return [Path(folder) for folder in config.plugins.folders]
+    return list(config.plugins.folders)
 
 
 def shipped_folder() -> Path | None:
     folder = packaged("plugins")
     return folder if folder.is_dir() else None
+
+
+def needed_again(config: Config) -> list[Path]:
+    """What is read after the drop of privileges: at each reload, and by plugins that import as they go."""
+    shipped = shipped_folder()
+    ours = [Path(os.__file__), Path(__file__)]
+    return [config.path, *plugin_folders(config), *([shipped] if shipped else []), *ours]
 
 
 def find_plugins(config: Config) -> list[Found]:
@@ -102,7 +118,7 @@ def _choose(made: Plan) -> None:
     missing: dict[str, None] = {}
     for listen in config.listen:
         for name in asked_names(listen, made.found):
-            if name == "http" or name in made.served:
+            if name in made.served:
                 continue
             if name not in provided:
                 missing[name] = None
@@ -122,15 +138,21 @@ def _choose(made: Plan) -> None:
 
 def spoken_names(listen: Listen, found: Iterable[Found]) -> list[str]:
     """The WebSocket protocols of a listener, in order and once; without a list, all that `folders` hold."""
-    names = listen.protocols
-    if names is None:  # an installed package has no module of its own here, and shipped ones are served by name alone
+    if listen.protocols is not None:
+        names = list(listen.protocols)
+    else:  # an installed package has no module of its own here, and shipped ones are served by name alone
         names = [item.name for plugin in found if not plugin.shipped and plugin.module for item in plugin.protocols]
-    return list(dict.fromkeys([*names, *filter(None, [listen.default_protocol]), *listen.paths.values()]))
+    if listen.default_protocol:
+        names.append(listen.default_protocol)
+    return list(dict.fromkeys([*names, *listen.paths.values()]))
 
 
 def asked_names(listen: Listen, found: Iterable[Found]) -> list[str]:
-    """Every protocol that a listener needs: those that it speaks, and the one for its HTTP requests."""
-    return list(dict.fromkeys([*spoken_names(listen, found), *filter(None, [listen.http_protocol])]))
+    """Every protocol that a listener needs from a plugin: those that it speaks, and the one for its HTTP requests."""
+    names = spoken_names(listen, found)
+    if listen.http_protocol not in (None, *names, _BUILT_IN):
+        names.append(str(listen.http_protocol))
+    return names
 
 
 def _options(config: Config, protocol: Protocol) -> Any:
@@ -150,7 +172,7 @@ def _unknown_tables(config: Config, provided: Iterable[str], made: Plan) -> list
     names = list(provided)
     problems = []
     for name in config.protocols:
-        if name in names or name == "http":
+        if name in names or name == _BUILT_IN:
             continue
         near = nearest(name, names)
         text = f"no plugin provides this protocol{f'; did you mean {near!r}?' if near else ''}"
@@ -162,8 +184,15 @@ def _unknown_tables(config: Config, provided: Iterable[str], made: Plan) -> list
     return problems
 
 
-def address(listen: Listen) -> Address:
-    return ("unix", listen.unix) if listen.unix else (listen.interface, listen.port, listen.v6_only)
+def addresses(listens: Sequence[Listen]) -> list[tuple[Address, Listen]]:
+    """Each listener with what tells it from the others: its address, and the how manieth of that it is (port 0)."""
+    seen: Counter[Address] = Counter()
+    keyed = []
+    for listen in listens:
+        key: Address = ("unix", listen.unix) if listen.unix else (listen.interface, listen.port, listen.v6_only)
+        seen[key] += 1
+        keyed.append(((*key, seen[key]), listen))
+    return keyed
 
 
 class Assembly:
@@ -175,11 +204,12 @@ class Assembly:
     def __init__(self, context: Context, config: Config) -> None:
         self.context = context
         self.config = config
+        self.http = context.protocol_0
         self.served: dict[str, Served] = {}
         self.leaving: list[Served] = []
         """Replaced, and alive until their last wsi is closed."""
         self.listeners: dict[Address, Listener] = {}
-        self._bound: dict[Address, tuple[Listen, socket.socket]] = {}
+        self._bound: Bound = {}
         self._generations: dict[str, int] = {}
 
     def bind(self) -> None:
@@ -216,13 +246,13 @@ class Assembly:
             log.err("%s", text)
         kept = {name: self.served[name] for name, served in new.served.items() if self._is_unchanged(name, served)}
         added = {name: served for name, served in new.served.items() if name not in kept}
-        fresh: dict[Address, tuple[Listen, socket.socket]] = {}
+        fresh: Bound = {}
         try:
             self._bind(new.config, fresh)
             self._initialise(new.config, added)
         except BaseException:
             _discard(fresh)
-            new.unload()
+            self._unload_unused(new.found)
             raise
         self._swap(new, {name: kept.get(name, served) for name, served in new.served.items()}, fresh)
 
@@ -230,30 +260,28 @@ class Assembly:
         old = self.served.get(name)
         return old is not None and old.plugin.digest == new.plugin.digest and _plain(old.options) == _plain(new.options)
 
-    def _bind(self, config: Config, fresh: dict[Address, tuple[Listen, socket.socket]]) -> None:
+    def _bind(self, config: Config, fresh: Bound) -> None:
         """Bind what is not bound yet."""
-        for listen in config.listen:
-            key = address(listen)
-            if key not in self.listeners:
-                fresh[key] = self._bound.pop(key, None) or (listen, bind(listen))
+        for key, listen in addresses(config.listen):
+            if key in self._bound:
+                fresh[key] = self._bound.pop(key)
+            elif key not in self.listeners:
+                fresh[key] = listen, bind(listen)
 
     def _initialise(self, config: Config, added: dict[str, Served]) -> None:
         """Run `on_protocol_init` of what is new; one failure destroys those that were initialised."""
         done: list[Served] = []
         try:
             for name, served in added.items():
-                served.binding = self.context.add_protocol(
-                    served.protocol, served.options, config.protocols.get(name)
-                )
+                table = config.protocols.get(name)
+                served.binding = self.context.add_protocol(served.protocol, served.options, table)
                 done.append(served)
         except BaseException:
-            for served in reversed(done):
-                self.context.retire_protocol(served.protocol)
+            for served in done:
+                self._leave(served)
             raise
 
-    def _swap(
-        self, new: Plan, served: dict[str, Served], fresh: dict[Address, tuple[Listen, socket.socket]]
-    ) -> None:
+    def _swap(self, new: Plan, served: dict[str, Served], fresh: Bound) -> None:
         """Serve the new: nothing in here fails for a reason that an operator could have caused."""
         old, self.served, self.config = self.served, served, new.config
         for name, item in served.items():
@@ -263,50 +291,54 @@ class Assembly:
         self._swap_listeners(new, fresh)
         for name, item in old.items():
             if served.get(name) is not item:
-                self._retire(item)
-        for plugin in new.found:
-            self._unload_unused(plugin)
+                self._leave(item)
+        self._unload_unused(new.found)
 
     def _apply_limits(self) -> None:
         context, config = self.context, self.config
         context.limits, context.timeouts, context.keepalive = config.limits, config.timeouts, config.keepalive
-        for name, served in self.served.items():
-            assert served.binding is not None
-            served.binding.apply(config.limits, config.timeouts, config.protocols.get(name))
+        context.max_connections = connection_limit(config.limits.max_connections)
+        for binding in (self.http, *(served.binding for served in self.served.values() if served.binding)):
+            binding.apply(config.limits, config.timeouts, config.protocols.get(binding.protocol.name))
 
-    def _swap_listeners(self, new: Plan, fresh: dict[Address, tuple[Listen, socket.socket]]) -> None:
-        wanted = {address(listen): listen for listen in new.config.listen}
+    def _swap_listeners(self, new: Plan, fresh: Bound) -> None:
+        context, wanted = self.context, dict(addresses(new.config.listen))
         for key in [key for key in self.listeners if key not in wanted]:
             listener = self.listeners.pop(key)
-            log.notice("no longer listening on %s", listener.sockname)
-            self.context.remove_listener(listener)
+            log.notice("no longer listening on %s", listener.url)
+            context.remove_listener(listener)
         for key, listen in wanted.items():
             chosen = [self.served[name].protocol for name in spoken_names(listen, new.found)]
-            http = self.served[listen.http_protocol].protocol if listen.http_protocol not in (None, "http") else None
+            http = self.served[listen.http_protocol].protocol if listen.http_protocol in self.served else None
             if key in self.listeners:
                 self.listeners[key].reconfigure(listen, chosen, http)
             else:
-                self.listeners[key] = self.context.listen(listen, protocols=chosen, sock=fresh[key][1], http=http)
+                self.listeners[key] = context.listen(listen, protocols=chosen, sock=fresh[key][1], http=http)
+                log.notice("listening on %s", self.listeners[key].url)
 
-    def _retire(self, served: Served) -> None:
-        def retired() -> None:
+    def _leave(self, served: Served) -> None:
+        """Serve it to nobody new; after its last wsi it is destroyed, and then its modules go."""
+
+        def destroyed() -> None:
             self.leaving.remove(served)
             log.info("protocol %s: generation %d is gone", served.protocol.name, served.generation)
-            self._unload_unused(served.plugin)
+            self._unload_unused([served.plugin])
 
         self.leaving.append(served)
-        self.context.retire_protocol(served.protocol, retired)
+        self.context.retire_protocol(served.protocol, destroyed)
 
-    def _unload_unused(self, plugin: Found) -> None:
-        """Forget a plugin's modules, unless one of its protocols still has connections or will have."""
-        if not any(served.plugin is plugin for served in (*self.served.values(), *self.leaving)):
-            plugin.unload()
+    def _unload_unused(self, found: Iterable[Found]) -> None:
+        """Forget the modules of plugins of which no protocol is served, or has a connection left."""
+        used = {id(served.plugin) for served in (*self.served.values(), *self.leaving)}
+        for plugin in found:
+            if id(plugin) not in used:
+                plugin.unload()
 
     # -- being asked --------------------------------------------------------------------------------------------------
 
     def listener_status(self) -> list[dict[str, Any]]:
         return [
-            {"address": listener.sockname, "protocols": list(listener.bindings), "connections": listener.count}
+            {"address": listener.url, "protocols": list(listener.bindings), "connections": listener.count}
             for listener in self.context.listeners
         ]
 
@@ -323,7 +355,7 @@ class Assembly:
         ]
 
 
-def _discard(bound: dict[Address, tuple[Listen, socket.socket]]) -> None:
+def _discard(bound: Bound) -> None:
     """Close what was bound for nothing; a Unix socket's file goes with it."""
     for listen, sock in bound.values():
         sock.close()
@@ -344,5 +376,8 @@ def _refuse_restart_only(old: Config, new: Config) -> None:
     changed = [key for key in _RESTART_ONLY if getattr(old.daemon, key) != getattr(new.daemon, key)]
     if changed:
         raise ConfigError(
-            [Problem(str(new.path), f"daemon.{key}", "was changed, and only a restart can change it") for key in changed]
+            [
+                Problem(str(new.path), f"daemon.{key}", "was changed, and only a restart can change it")
+                for key in changed
+            ]
         )

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -89,7 +88,9 @@ def _parse_levels(context: click.Context, option: click.Parameter, value: str | 
 
 @cli.command()
 @config_option
-@click.option("--log", "levels", metavar="LEVELS", callback=_parse_levels, help="Log these, as in err,warn,notice,info.")
+@click.option(
+    "--log", "levels", metavar="LEVELS", callback=_parse_levels, help="Log these, as in err,warn,notice,info."
+)
 def run(config_file: str | None, levels: int | None) -> None:
     """Serve in the foreground: what systemd starts, and what you want while you try things."""
     config = _load(config_file)
@@ -312,5 +313,13 @@ def new_plugin(name: str, config_file: str | None) -> None:
     """Write a plugin that loads as written, and a test beside it, into the first plugins folder."""
     from wsd import scaffold
 
-    for path in scaffold.new_plugin(name, _load(config_file)):
-        click.echo(path)
+    folders = _load(config_file).plugins.folders
+    if not folders:
+        raise StartError("plugins.folders is empty: there is no folder to write a plugin into", EXIT_CONFIG)
+    try:
+        for path in scaffold.new_plugin(name, folders[0]):
+            click.echo(path)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    except OSError as error:
+        raise StartError(f"{error.filename}: {error.strerror}") from None

@@ -139,7 +139,9 @@ class Context:
         self.is_closed = False
         self.timers = Timers()
         self.listeners: list[Listener] = []
-        self.bindings: dict[str, Binding] = {}  # in the order they were added; retired ones are not in it
+        # In the order they were added; retired ones are not in it.  By instance, not by name: while a reload swaps one
+        # protocol for another of the same name, there are two.
+        self.bindings: dict[Protocol, Binding] = {}
         self.retired: list[Binding] = []
         self._wsis: set[Wsi] = set()
         self._writers: list[Wsi] = []
@@ -176,7 +178,7 @@ class Context:
     @property
     def protocols(self) -> tuple[Protocol, ...]:
         """The protocols served to new connections, protocol 0 first."""
-        return tuple(binding.protocol for binding in self.bindings.values())
+        return tuple(self.bindings)
 
     @property
     def protocol_0(self) -> Binding:
@@ -184,7 +186,7 @@ class Context:
         return next(iter(self.bindings.values()), None) or self.fallback_http
 
     def add_protocol(self, protocol: Protocol, options: Any = None, table: ProtocolTable | None = None) -> Binding:
-        """Serve `protocol` from now on; one of the same name must have been retired before.
+        """Initialise `protocol` and serve it: to the listeners that are opened or reconfigured from now on.
 
         Args:
             protocol: An instance that no other context serves.
@@ -192,32 +194,14 @@ class Context:
             table: What the operator wrote for it: limits and times.
 
         Raises:
-            PluginError: its hooks cannot be bound, the name is taken, or `on_protocol_init` raised.
+            PluginError: its hooks cannot be bound, or `on_protocol_init` raised.
         """
-        if protocol.name in self.bindings:
-            raise PluginError(f"{protocol.name}: a protocol of this name is served already")
-        binding = self._bind(protocol, options, table)
-        self.bindings[protocol.name] = binding
+        binding = self.bindings[protocol] = self._bind(protocol, options, table)
         return binding
-
-    def prepare_protocol(self, protocol: Protocol, options: Any = None, table: ProtocolTable | None = None) -> Binding:
-        """`add_protocol` in two steps, for a reload: bound and initialised, not yet served.
-
-        Undo it with `destroy_protocol`, or serve it with `replace_protocols`.
-        """
-        return self._bind(protocol, options, table)
-
-    def replace_protocols(self, bindings: Sequence[Binding]) -> None:
-        """Serve exactly `bindings` to new connections, the first being protocol 0; the others retire."""
-        kept = set(map(id, bindings))
-        old = [binding for binding in self.bindings.values() if id(binding) not in kept]
-        self.bindings = {binding.protocol.name: binding for binding in bindings}
-        for binding in old:
-            self._retire(binding)
 
     def retire_protocol(self, protocol: Protocol, on_destroyed: Callable[[], None] | None = None) -> None:
         """Stop serving `protocol` to new connections; it is destroyed when its last wsi is closed."""
-        binding = self.bindings.pop(protocol.name)
+        binding = self.bindings.pop(protocol)
         binding.on_destroyed = on_destroyed
         self._retire(binding)
 
@@ -290,31 +274,27 @@ class Context:
 
         Raises:
             StartError: the address cannot be listened on.
+            PluginError: two protocols of one name.
             pydantic.ValidationError: `fields` that make no `Listen`.
         """
         config = listen if listen is not None else Listen(**fields)
         listener = Listener(self, config, sock if sock is not None else bind(config))
-        listener.serve(self._bindings_of(protocols), self._http_binding(http))
+        listener.serve(self.bindings_of(protocols), self.http_binding(http))
         self.listeners.append(listener)
         self.watch(listener.fileno(), READ, listener.on_events)
         if not self._accepting:
             listener.pause()
         return listener
 
-    def _bindings_of(self, protocols: Sequence[Protocol] | None) -> list[Binding]:
+    def bindings_of(self, protocols: Sequence[Protocol] | None) -> list[Binding]:
+        """How the context serves `protocols`; None: all of them but the built-in, which speaks no WebSocket."""
         if protocols is None:
             return [binding for binding in self.bindings.values() if not isinstance(binding.protocol, Http)]
-        return [self.bindings[protocol.name] for protocol in protocols]
+        return [self.bindings[protocol] for protocol in protocols]
 
-    def _http_binding(self, http: Protocol | None) -> Binding:
-        return self.protocol_0 if http is None else self.bindings[http.name]
-
-    def reconfigure_listener(
-        self, listener: Listener, listen: Listen, protocols: Sequence[Protocol] | None, http: Protocol | None
-    ) -> None:
-        """Have an open listener serve something else to the connections that come from now on."""
-        listener.config = listen
-        listener.serve(self._bindings_of(protocols), self._http_binding(http))
+    def http_binding(self, http: Protocol | None) -> Binding:
+        """How the context serves `http`; None: protocol 0."""
+        return self.protocol_0 if http is None else self.bindings[http]
 
     def remove_listener(self, listener: Listener) -> None:
         """Stop accepting there; its connections live on."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import socket
 import stat
 import struct
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wsd import log
 from wsd.errors import StartError
+from wsd.transport import READ, WRITE
 
 if TYPE_CHECKING:
     from wsd.context import Context
@@ -88,7 +88,7 @@ class Control:
         self._answer = answer
         self._path = listener.getsockname()
         self._clients: dict[int, _Client] = {}
-        context.watch(listener.fileno(), selectors.EVENT_READ, self._accept)
+        context.watch(listener.fileno(), READ, self._accept)
 
     def close(self) -> None:
         """Hang up on everybody and remove the socket file, if the folder is still ours."""
@@ -132,7 +132,7 @@ class _Client:
         self._received = b""
         self._unsent = memoryview(b"")
         self._deadline = context.call_later(_CLIENT_SECONDS, self.close)
-        context.watch(connection.fileno(), selectors.EVENT_READ, self._readable)
+        context.watch(connection.fileno(), READ, self._on_events)
 
     def close(self) -> None:
         if self._connection.fileno() < 0:
@@ -142,7 +142,13 @@ class _Client:
         self._context.unwatch(self._connection.fileno())
         self._connection.close()
 
-    def _readable(self, mask: int) -> None:
+    def _on_events(self, mask: int) -> None:
+        if self._unsent:
+            self._send()
+        else:
+            self._receive()
+
+    def _receive(self) -> None:
         try:
             data = self._connection.recv(_REQUEST_BYTES)
         except BlockingIOError:
@@ -154,8 +160,8 @@ class _Client:
             self.close()
         elif b"\n" in self._received:
             self._unsent = memoryview(json.dumps(self._reply()).encode() + b"\n")
-            self._context.watch(self._connection.fileno(), selectors.EVENT_WRITE, self._writable)
-            self._writable(0)
+            self._context.set_interest(self._connection.fileno(), WRITE)
+            self._send()
 
     def _reply(self) -> Answer:
         try:
@@ -170,7 +176,7 @@ class _Client:
             log.err("control socket: %r raised %s: %s", request.get("command"), type(error).__name__, error)
             return {"ok": False, "exit": 1, "text": f"internal error: {type(error).__name__}: {error}"}
 
-    def _writable(self, mask: int) -> None:
+    def _send(self) -> None:
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._connection.send(self._unsent) :]

@@ -1,7 +1,7 @@
-"""The process: one per pidfile, detached or not, with the privileges it needs and no more.
+"""The process: one per pidfile, detached or not.
 
-Owns the lock and the pidfile, the way into the background and the word back to the starter, the standard streams, and
-the drop of privileges.  Must not know the loop, listeners or plugins: `server` says when each step is due.
+Owns the lock and the pidfile, the way into the background and the word back to the starter, and the standard streams.
+Must not know the loop, listeners or plugins: `server` says when each step is due.
 
 Whether a daemon runs is told by a POSIX lock on `<pidfile>.lock` and by nothing else.  The kernel drops it with its
 process, however that ends, and names its holder (`F_GETLK`); the text of the pidfile is for people and scripts.
@@ -10,23 +10,19 @@ process, however that ends, and names its holder (`F_GETLK`); the text of the pi
 from __future__ import annotations
 
 import fcntl
-import grp
 import os
-import pwd
 import stat
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING
 
-from wsd.errors import EXIT_CONFIG, EXIT_RUNTIME, ConfigError, Problem, StartError
+from wsd.errors import EXIT_RUNTIME, StartError
 
 if TYPE_CHECKING:
     from daemon import DaemonContext
-
-    from wsd.config import Config
 
 # struct flock as the kernel reads it: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK = struct.Struct("@hhqqi4x")
@@ -93,7 +89,7 @@ def wait_released(pidfile: Path, seconds: float) -> bool:
 
 def already_running(pid: int) -> StartError:
     """The refusal of a second start."""
-    return StartError(f"wsd is already running, {name_pid(pid)}")
+    return StartError(f"already running, {name_pid(pid)}")
 
 
 def name_pid(pid: int) -> str:
@@ -140,13 +136,14 @@ class Pidfile:
 
     Args:
         path: The pidfile, absolute.
-        account: Who the daemon becomes: a folder that is made for the pidfile is given to it, so that it can tidy up.
+        owner: (uid, gid) of who the daemon becomes: a folder that is made for the pidfile is given to it, so that it
+            can tidy up.
         optional: Without a writable folder go on without lock and pidfile (`absent` then says why).
     """
 
-    def __init__(self, path: Path, account: Account | None = None, *, optional: bool = False) -> None:
+    def __init__(self, path: Path, owner: tuple[int, int] | None = None, *, optional: bool = False) -> None:
         self.path = path
-        self.account = account
+        self.owner = owner
         self.optional = optional
         self.absent = ""
         self.stale = ""
@@ -200,8 +197,8 @@ class Pidfile:
         if folder.is_dir():
             return
         folder.mkdir(parents=True, exist_ok=True)
-        if self.account is not None and os.geteuid() == 0:
-            os.chown(folder, self.account.uid, self.account.gid, follow_symlinks=False)
+        if self.owner is not None and os.geteuid() == 0:
+            os.chown(folder, *self.owner, follow_symlinks=False)
 
     def _lock(self) -> None:
         descriptor = _open_lock(lock_path(self.path), os.O_RDWR | os.O_CREAT)
@@ -389,137 +386,3 @@ def _relay(reader: int) -> int:
 def _print_error(text: bytes) -> None:
     sys.stderr.write(text.decode(errors="replace"))
     sys.stderr.flush()
-
-
-# -- privileges -------------------------------------------------------------------------------------------------------
-
-
-class Account(NamedTuple):
-    """Who the daemon becomes once its sockets are bound.  `user` is empty where only the group changes."""
-
-    user: str
-    uid: int
-    gid: int
-
-    def __str__(self) -> str:
-        return self.user or f"uid {self.uid}"
-
-
-def resolve_account(config: Config) -> Account | None:
-    """The account of `daemon.user` and `daemon.group`; None if neither is set.
-
-    Raises:
-        ConfigError: the system does not know the user or the group.
-    """
-    user, group = config.daemon.user, config.daemon.group
-    problems = []
-    uid, gid = os.getuid(), os.getgid()
-    if user:
-        try:
-            entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
-            user, uid, gid = entry.pw_name, entry.pw_uid, entry.pw_gid
-        except KeyError:
-            problems.append(
-                Problem(str(config.path), "daemon.user", f"no such user: {user!r}; create it or name another")
-            )
-    if group:
-        try:
-            gid = grp.getgrgid(int(group)).gr_gid if group.isdecimal() else grp.getgrnam(group).gr_gid
-        except KeyError:
-            text = f"no such group: {group!r}; create it or name another"
-            problems.append(Problem(str(config.path), "daemon.group", text))
-    if problems:
-        raise ConfigError(problems)
-    return Account(user, uid, gid) if user or group else None
-
-
-def check_may_become(account: Account | None) -> None:
-    """Refuse a start that could not drop its privileges later.
-
-    Raises:
-        StartError: another account is wanted, and we are not root.
-    """
-    if account is not None and os.geteuid() != 0 and not _is(account):
-        raise StartError(
-            f"only root can become {account} (daemon.user, daemon.group); start wsd as root or as {account}"
-        )
-
-
-def drop_privileges(account: Account) -> None:
-    """Become `account`, wholly and for good: groups first, since without the uid they could not be changed.
-
-    Raises:
-        StartError: the system refuses, or something of the old account is left.
-    """
-    if os.geteuid() != 0 and _is(account):
-        return  # started as that user already, as systemd does
-    try:
-        if account.user:
-            os.initgroups(account.user, account.gid)
-        else:
-            os.setgroups([account.gid])
-        os.setresgid(account.gid, account.gid, account.gid)
-        os.setresuid(account.uid, account.uid, account.uid)
-    except OSError as error:
-        raise StartError(
-            f"cannot become {account}: {error.strerror}; under systemd set User= in the unit instead of daemon.user"
-        ) from None
-    _verify_dropped(account)
-
-
-def _verify_dropped(account: Account) -> None:
-    groups = set(os.getgrouplist(account.user, account.gid)) if account.user else {account.gid}
-    if not _is(account) or not set(os.getgroups()) <= groups:
-        raise StartError(f"privileges were not dropped: {os.getresuid()} {os.getresgid()} {os.getgroups()}")
-    if account.uid != 0:
-        try:
-            os.setuid(0)
-        except PermissionError:
-            return
-        raise StartError("privileges were not dropped: root can be had back")
-
-
-def _is(account: Account) -> bool:
-    return set(os.getresuid()) == {account.uid} and set(os.getresgid()) == {account.gid}
-
-
-def prove_readable(paths: Iterable[Path]) -> None:
-    """Open everything that a reload will have to read again, as who we are now.
-
-    Raises:
-        StartError: naming the file or folder and what to do; its exit status is that of a configuration problem.
-    """
-    for path in paths:
-        for name in _tree(path):
-            try:
-                os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-            except PermissionError:
-                _refuse_unreadable(name)
-            except OSError:
-                pass  # not there (any more): whoever needs it says so, with the reason why it is needed
-
-
-def _tree(path: Path) -> Iterator[Path]:
-    """`path` itself and, for a plugins folder, the sources in it."""
-    yield path
-    if path.is_dir():
-        yield from sorted(file for file in path.rglob("*.py") if file.is_file())
-
-
-def _refuse_unreadable(path: Path) -> NoReturn:
-    uid, gid = os.geteuid(), os.getegid()
-    group = _name(lambda: grp.getgrgid(gid).gr_name, gid)
-    user = _name(lambda: pwd.getpwuid(uid).pw_name, uid)
-    culprit = next((parent for parent in reversed(path.parents) if not os.access(parent, os.X_OK)), path)
-    mode = "750" if culprit != path or path.is_dir() else "640"
-    raise StartError(
-        f"{path}: cannot be read by {user}, which a reload needs; chgrp {group} {culprit} && chmod {mode} {culprit}",
-        EXIT_CONFIG,
-    )
-
-
-def _name(lookup: Callable[[], str], number: int) -> str:
-    try:
-        return lookup()
-    except KeyError:
-        return str(number)

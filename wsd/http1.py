@@ -207,6 +207,7 @@ class Http1:
         request, self._input = found
         wsi.set_deadline(None)
         wsi.request = request
+        wsi.context.counters.http_requests += 1
         wsi.session = None
         self._body = None
         self._keep_alive = request.keep_alive
@@ -388,6 +389,7 @@ class Http1:
         if wsi.is_closing:
             self._stop_answering()
             return
+        wsi.context.counters.refused += 1
         log.info("%s: refused with %d %s", wsi.tag, error.status, error.text)
         try:
             page = error_page(error.status, error.text, error.headers)

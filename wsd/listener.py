@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from wsd import faults, log
-from wsd.errors import EXIT_CONFIG, StartError
+from wsd.errors import EXIT_CONFIG, PluginError, StartError
 from wsd.http1 import Http1
-from wsd.protocol import Binding, Peer
+from wsd.protocol import Binding, Peer, Protocol
 from wsd.transport import READ, SocketPipe, set_keepalive
 from wsd.wsi import Wsi
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Fairness: connections accepted by one listener in a turn, before those that exist have theirs.
 ACCEPTS_PER_TURN: Final = 64
 
-# The peer was gone before we came, or its packet was bad: accept(2) lists these as "treat them like EAGAIN by retrying".
+# The peer was gone before we came, or its packet was bad: accept(2): "treat them like EAGAIN".
 _GONE: Final = frozenset(
     {
         errno.ECONNABORTED,
@@ -72,9 +72,16 @@ class Listener:
         self.sockname = _sockname(sock)
         self._mask = READ
 
+    def reconfigure(self, config: Listen, protocols: Sequence[Protocol] | None, http: Protocol | None) -> None:
+        """Serve something else to the connections that come from now on; the socket stays."""
+        self.config = config
+        self.serve(self.context.bindings_of(protocols), self.context.http_binding(http))
+
     def serve(self, bindings: Sequence[Binding], http: Binding) -> None:
         """Offer `bindings` to new connections and give their HTTP to `http`; those that exist keep what they have."""
         self.bindings = {binding.protocol.name: binding for binding in bindings}
+        if len(self.bindings) != len(bindings):
+            raise PluginError("a listener serves two protocols of one name")
         self.http = http
         config = self.config
         first = next(iter(self.bindings.values()), None)

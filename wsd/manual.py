@@ -52,8 +52,12 @@ def _table(header: str, table: BaseModel) -> list[str]:
     for name, field in type(table).model_fields.items():
         value = getattr(table, name)
         lines += ["", *_comment(field.description or "")]
-        lines += [] if value else _left_out(name, field)
-        lines += [] if value is None else [f"{name} = {toml(value)}"]
+        if value is None:
+            lines += _left_out(name, field)
+            continue
+        if not value:  # an example has to be text here: the option itself stands below it
+            lines += [f"# Example: {line[1:]}" for line in _left_out(name, field)]
+        lines.append(f"{name} = {toml(value)}")
     return lines
 
 

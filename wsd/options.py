@@ -182,25 +182,17 @@ def _protocol_clashes(listen: Listen) -> Iterator[Clash]:
 def _listeners_clash(listeners: tuple[Listen, ...]) -> Iterator[Clash]:
     """Two listeners of one address: the second could not be bound."""
     for (first, one), (second, other) in itertools.combinations(enumerate(listeners), 2):
-        if key := _same_address(one, other):
-            text = (
-                f"found {_assignments(other, [key])}, which listen[{first}] has already with {_assignments(one, [key])}"
-            )
-            if key == "port":
-                text = (
-                    f"found {_assignments(other, ['interface', 'port'])}; listen[{first}] has that port already with "
-                )
-                text += _assignments(one, ["interface"])
-            yield Clash(("listen", second, key), text, (("listen", first),))
+        if _same_address(one, other):
+            keys = ["unix"] if other.unix else ["interface", "port"]
+            text = f"found {_assignments(other, keys)}; listen[{first}] has {_assignments(one, keys)} already"
+            involved = itertools.product(("listen",), (first, second), ("interface", "port", "unix"))
+            yield Clash(("listen", second, keys[-1]), text, tuple(involved))
 
 
-def _same_address(one: Listen, other: Listen) -> str:
-    """The key in which two listeners get into each other's way; empty if they do not."""
+def _same_address(one: Listen, other: Listen) -> bool:
     if one.unix or other.unix:
-        return "unix" if one.unix == other.unix else ""
-    if one.port != other.port or not one.port:
-        return ""
-    return "port" if _covers(one, other) or _covers(other, one) else ""
+        return one.unix == other.unix
+    return one.port == other.port != 0 and (_covers(one, other) or _covers(other, one))
 
 
 def _covers(one: Listen, other: Listen) -> bool:
@@ -245,8 +237,8 @@ class Log(Table):
     """What is logged, and where to."""
 
     target: Literal["auto", "stderr", "syslog"] = "auto"
-    """Where to: "stderr", "syslog", or "auto": standard error in the foreground (`wsd run`), syslog when detached (`wsd start`).
-    Standard error of a systemd service is its journal."""
+    """Where to: "stderr", "syslog", or "auto": standard error in the foreground (`wsd run`), syslog when detached
+    (`wsd start`).  Standard error of a systemd service is its journal."""
 
     syslog_socket: SocketPath = "/dev/log"
     """Where syslog listens.  wsd never waits for it: lines that it does not take are kept, up to 1000, and those lost

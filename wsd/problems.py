@@ -78,7 +78,7 @@ def validate(
             result = check(rest)
         except ValidationError as error:
             wrong: set[Location] = set()
-            for fault in (fault for detail in error.errors(include_url=False) for fault in _explain(detail, model)):
+            for fault in _faults(error, model):
                 fields = {_field(model, location) for location in (fault.key, *fault.others)}
                 if not fields & gone:
                     found[Problem(file, _join(key, path(fault.key)), fault.message)] = None
@@ -105,7 +105,7 @@ def _field(model: type[BaseModel], location: Location) -> Location:
 def _without(table: dict[str, Any], locations: Iterable[Location]) -> dict[str, Any]:
     """A copy that lacks some values; what it has in common with `table` is shared."""
     rest = dict(table)
-    for *parents, last in locations:
+    for *parents, last in sorted(locations, key=len, reverse=True):  # what is inside of another goes first
         part: Any = rest
         for parent in parents:
             part[parent] = copy.copy(part[parent])
@@ -177,16 +177,24 @@ def _join(key: str, rest: str) -> str:
     return f"{key}.{rest}" if key and rest and not rest.startswith("[") else key + rest
 
 
-def _explain(detail: ErrorDetails, model: type[BaseModel]) -> Iterator[Clash]:
+def _faults(error: ValidationError, model: type[BaseModel]) -> Iterator[Clash]:
     """What pydantic found wrong, in our words; a value that is wrong by itself clashes with nothing."""
-    location, context = detail["loc"], detail.get("ctx", {})
-    if detail["type"] == "clash":
-        for clash in context["clashes"]:
-            yield Clash((*location, *clash.key), clash.message, tuple((*location, *other) for other in clash.others))
-    elif detail["type"] == "extra_forbidden":
-        yield Clash(location, _unknown_key(model, location))
-    else:
-        yield _wrong_value(detail, model)
+    details = error.errors(include_url=False)
+    for detail in details:
+        location, context = detail["loc"], detail.get("ctx", {})
+        if detail["type"] == "clash":
+            for clash in context["clashes"]:
+                yield Clash((*location, *clash.key), clash.message, tuple((*location, *key) for key in clash.others))
+        elif detail["type"] == "extra_forbidden":
+            yield Clash(location, _unknown_key(model, location))
+        elif detail["type"] != "too_short" or not any(_inside(other["loc"], location) for other in details):
+            yield _wrong_value(
+                detail, model
+            )  # pydantic counts wrong items as missing: a list of one would be too short
+
+
+def _inside(location: Location, outer: Location) -> bool:
+    return len(location) > len(outer) and location[: len(outer)] == outer
 
 
 def _wrong_value(detail: ErrorDetails, model: type[BaseModel]) -> Clash:
@@ -313,7 +321,8 @@ def _allowed(kind: Any, metadata: Sequence[Any], name: str = "") -> str:
         return "one of " + ", ".join(toml(member.value) for member in kind)
     if get_origin(kind) in (tuple, list, set, frozenset):
         item, said = _unwrap(get_args(kind)[0])
-        return f"a list, each {text}" if (text := _allowed(item, said)) else "a list"
+        size = _bounds(metadata).replace(" characters", "")
+        return f"a list{size}, each {text}" if (text := _allowed(item, said)) else f"a list{size}"
     if kind is dict or get_origin(kind) is dict or _is_model(kind):
         return "a table"
     for scalar, words in _SCALARS:

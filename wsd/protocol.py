@@ -322,9 +322,7 @@ def bind_hooks(protocol: Protocol) -> Hooks:
     """
     if not isinstance(protocol.name, str) or not TOKEN.match(protocol.name):
         raise _error(type(protocol), f"the name of a protocol must be an HTTP token, found {protocol.name!r}")
-    if protocol.Session is not None and not callable(protocol.Session):
-        found = type(protocol.Session).__name__
-        raise _error(type(protocol), f"{protocol.name}: Session must be a class or function, found {found}")
+    _check_session(protocol)
     hooks = Hooks()
     own = _class_hooks(protocol)
     if isinstance(protocol, CallbackProtocol):
@@ -347,6 +345,23 @@ def bind_hooks(protocol: Protocol) -> Hooks:
             _check_callable(hook, count, protocol.name, _signature_text(name))
         setattr(hooks, name, hook)
     return hooks
+
+
+def _check_session(protocol: Any) -> None:
+    """Raise unless `Session` can be called without arguments, as far as that can be known before."""
+    factory = protocol.Session
+    if factory is None:
+        return
+    if not callable(factory):
+        found = type(factory).__name__
+        raise _error(type(protocol), f"{protocol.name}: Session must be a class or function, found {found}")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError:
+        text = "Session is called without arguments (with `self` if it is a function in the class)"
+        raise _error(factory, f"{protocol.name}: {text}") from None
+    except ValueError:  # a built-in type that does not tell, like dict
+        pass
 
 
 def _class_hooks(protocol: Protocol) -> dict[str, Callable[..., Any]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import socket
 import time
@@ -20,13 +19,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from wsd import __version__, control, faults, log
+from wsd import __version__, control, faults, log, privileges
 from wsd import daemon as process
-from wsd.assembly import Assembly, plugin_folders, shipped_folder
+from wsd.assembly import Assembly, needed_again
 from wsd.config import load
 from wsd.context import Context
 from wsd.errors import EXIT_RUNTIME, ConfigError, PluginError, StartError, WsdError
 from wsd.systemd import Notifier
+from wsd.transport import READ
 from wsd.web import Http
 
 if TYPE_CHECKING:
@@ -63,14 +63,15 @@ def check_start(config: Config, *, foreground: bool) -> None:
         ConfigError: the user or group is unknown.
         StartError: another daemon holds the lock, or we could not become the user.
     """
-    account = process.resolve_account(config)
-    process.check_may_become(account)
+    account = privileges.resolve_account(config)
+    privileges.check_may_become(account)
     pidfile(config, foreground=foreground).check()
 
 
 def pidfile(config: Config, *, foreground: bool) -> process.Pidfile:
-    path = process.pidfile_path(config.daemon.pidfile)
-    return process.Pidfile(path, process.resolve_account(config), optional=foreground)
+    account = privileges.resolve_account(config)
+    owner = (account.uid, account.gid) if account else None
+    return process.Pidfile(process.pidfile_path(config.daemon.pidfile), owner, optional=foreground)
 
 
 def stop_seconds(config: Config) -> float:
@@ -109,13 +110,14 @@ def log_failure(readiness: process.Readiness, text: str) -> None:
 def _serve_or_raise(config: Config, readiness: process.Readiness, levels: int | None) -> int:
     foreground = not readiness.is_detached
     lock = pidfile(config, foreground=foreground)
-    account = process.resolve_account(config)
+    account = privileges.resolve_account(config)
     preserve = [] if readiness.descriptor is None else [readiness.descriptor]
     with contextlib.ExitStack() as stack:
         umask = int(config.daemon.umask, 8)
         stack.enter_context(process.open_context(lock, detach=not foreground, umask=umask, preserve=preserve))
         stack.callback(log.set_level, log.level(), log.emit_stderr)
         syslog = open_log(config, readiness, levels)
+        log.notice("wsd %s, pid %d, %s", __version__, os.getpid(), config.path)
         if lock.absent:
             log.warn("%s; going on without a pidfile, and without `wsd stop`, `reload` and `status`", lock.absent)
         if lock.stale:
@@ -125,25 +127,18 @@ def _serve_or_raise(config: Config, readiness: process.Readiness, levels: int | 
         stack.callback(server.close)
         server.open(None if lock.absent else control.control_path(lock.path))
         become(account)
-        process.prove_readable(needed_again(config))
+        privileges.prove_readable(needed_again(config))
         server.begin(lock)
         server.loop()
         return 0
 
 
-def become(account: process.Account | None) -> None:
+def become(account: privileges.Account | None) -> None:
     """Drop to the account; say it where root keeps what it has."""
     if account is not None:
-        process.drop_privileges(account)
+        privileges.drop(account)
     if os.geteuid() == 0:
         log.warn("serving as root: set daemon.user, so that a plugin's bug is not root's")
-
-
-def needed_again(config: Config) -> list[Path]:
-    """What is read after the drop of privileges: at each reload, and lazily while plugins import."""
-    ours = [Path(os.__file__), Path(__file__)]
-    shipped = shipped_folder()
-    return [config.path, *plugin_folders(config), *([shipped] if shipped else []), *ours]
 
 
 # -- the log ----------------------------------------------------------------------------------------------------------
@@ -196,17 +191,19 @@ class Signals:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         # A full buffer holds more signals than one turn tells apart; the rest may go.
-        self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._old = {number: signal.signal(number, self._note) for number in (*_STOPPING, signal.SIGHUP)}
-        self._old[signal.SIGPIPE] = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        context.watch(self._reader.fileno(), selectors.EVENT_READ, self._readable)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (*_STOPPING, signal.SIGHUP):
+            signal.signal(number, self._note)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        context.watch(self._reader.fileno(), READ, self._readable)
 
     def close(self) -> None:
-        for number, handler in self._old.items():
-            # What arrives from here on must not end us half way through our end.
-            signal.signal(number, signal.SIG_IGN if number in _STOPPING else handler)
-        signal.set_wakeup_fd(self._old_descriptor)
-        self._context.unwatch(self._reader.fileno())
+        """Hear no more signals: what comes from here on must not end us half way through our end."""
+        for number in (*_STOPPING, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+        if not self._context.is_closed:
+            self._context.unwatch(self._reader.fileno())
         self._reader.close()
         self._writer.close()
 
@@ -270,12 +267,10 @@ class Server:
             ConfigError, PluginError, StartError: what stops the start.
         """
         self.lock = lock
-        log.notice("wsd %s, pid %d, %s", __version__, os.getpid(), self.config.path)
         self.assembly.start()
         self.signals = Signals(self.context, self.handle, self.give_up)
-        for listener in self.context.listeners:
-            self.announce(f"listening on {listener.sockname}")
-        self.announce(f"at most {self.context.max_connections} connections")
+        log.notice("at most %d connections", self.context.max_connections)
+        self._print_addresses()
         self.notifier.ready(self.status_line())
         self.readiness.done(0)
         if self.notifier.is_active:
@@ -293,31 +288,36 @@ class Server:
         if self.channel is not None:
             self.channel.close()
         self.assembly.close()
+        self.context.close()
         if self.signals is not None:
             self.signals.close()
-        self.context.close()
         self.notifier.close()
 
-    def announce(self, text: str) -> None:
-        """Log it, and say it to a person in front of a terminal who would not see the log."""
-        log.notice("%s", text)
-        if not self.readiness.is_detached and not (log.is_on(log.NOTICE) and self.config.log.target != "syslog"):
-            print(f"wsd: {text}", flush=True)
+    def _print_addresses(self) -> None:
+        """Say where we listen to a person in front of a terminal who does not see the log's lines about it."""
+        shown = log.is_on(log.NOTICE) and self.config.log.target != "syslog"
+        if shown or self.readiness.is_detached:
+            return
+        for listener in self.context.listeners:
+            print(f"wsd: listening on {listener.url}", flush=True)
 
     def watch_syslog(self, syslog: log.Syslog | None) -> None:
         """Have lines that the receiver did not take sent later, by a timer that is there only while some wait."""
+
+        if syslog is None:
+            return
+        emitter = syslog
 
         def later() -> None:
             self.context.call_later(_SYSLOG_RETRY_SECONDS, again)
 
         def again() -> None:
-            if not syslog.flush():
+            if not emitter.flush():
                 later()
 
-        if syslog is not None:
-            syslog.on_pending = later
-            if syslog.pending:
-                later()
+        emitter.on_pending = later
+        if emitter.pending:
+            later()
 
     def _sign_of_life(self) -> None:
         """Tell the manager how we are, and do so again; a plugin that holds the loop stops this too."""
@@ -425,5 +425,5 @@ class Server:
             "max_connections": context.max_connections,
             "listeners": self.assembly.listener_status(),
             "protocols": self.assembly.protocol_status(),
-            "counters": dict(context.counters),
+            "counters": context.counters.as_dict(),
         }

@@ -43,8 +43,7 @@ class Running:
 
     @property
     def port(self) -> int:
-        name = self.context.listeners[0].socket.getsockname()
-        return 0 if isinstance(name, str) else int(name[1])
+        return self.context.listeners[0].port
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Run `function` in the loop's thread, between two turns' work, and give what it returns or raises."""

@@ -16,12 +16,17 @@ PACKAGE = Path(wsd.__file__).parent
 
 # From the top down.  A name that ends with a slash stands for every file of that folder, which may import each other.
 ROWS: list[list[str]] = [
-    ["__init__", "__main__", "cli"],
-    ["server"],
-    ["context", "assembly"],
-    ["listener", "daemon", "control", "systemd", "web"],
+    ["__init__", "__main__"],
+    ["cli"],
+    ["server", "check"],
+    ["assembly"],
+    ["context"],
+    ["listener", "daemon", "privileges", "control", "systemd", "web"],
     ["wsi", "http1", "plugins"],
+    ["sender"],
+    ["stream"],
     ["protocol", "transport", "config", "scaffold"],
+    ["options", "manual"],
     ["faults", "problems"],
     ["log"],
     ["wire/", "ring", "timers"],
@@ -81,6 +86,8 @@ def imports(name: str) -> Iterator[tuple[int, str]]:
             assert not node.level, f"wsd/{name}.py:{node.lineno}: a relative import"
             module = node.module or ""
             for alias in node.names:
+                if (module, alias.name) == ("wsd", "__version__"):
+                    continue
                 # `from wsd import log` imports the file wsd/log.py, `from wsd.log import warn` does too.
                 whole = f"{module}.{alias.name}"
                 is_file = whole.removeprefix("wsd.").replace(".", "/") in FILES

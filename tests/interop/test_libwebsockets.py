@@ -1,0 +1,92 @@
+"""libwebsockets' own test client.  Its exit status is 0 whatever happens, so its log is read."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.interop.conftest import Daemon
+from tests.support.programs import require_program
+
+PROTOCOLS = ["dumb-increment-protocol", "lws-mirror-protocol"]
+Serve = Callable[..., Daemon]
+
+
+@pytest.fixture
+def client() -> Callable[..., str]:
+    """Run the client for at most `seconds`, then interrupt it; gives what it logged."""
+    program = require_program("libwebsockets-test-client", package="libwebsockets-test-server")
+
+    def run(*arguments: str, seconds: float = 3) -> str:
+        # libwebsockets makes its log and its sockets unbuffered; SIGINT lets it close its connections in order.
+        answer = subprocess.run(
+            ["timeout", "-s", "INT", "-k", "5", str(seconds), program, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+        )
+        return (answer.stdout + answer.stderr).decode(errors="replace")
+
+    return run
+
+
+def test_both_protocols_establish_and_the_numbers_come(serve: Serve, client: Callable[..., str]) -> None:
+    daemon = serve(PROTOCOLS)
+    log = client("-n", daemon.url, "-d", "15")
+    assert "dumb: LWS_CALLBACK_CLIENT_ESTABLISHED" in log, log
+    assert "mirror: LWS_CALLBACK_CLIENT_ESTABLISHED" in log, log
+    assert "CONNECTION_ERROR" not in log, log
+    numbers = [int(number) for number in re.findall(r"rx \d+ '(\d+)'", log)]
+    # 20 a second for 3 s, less what a busy machine loses; in order, from 0, none left out.
+    assert numbers == list(range(len(numbers)))
+    assert 40 <= len(numbers) <= 62, len(numbers)
+
+
+def test_the_mirror_gives_back_what_was_drawn(serve: Serve, client: Callable[..., str]) -> None:
+    log = client("-j", serve(PROTOCOLS).url, "-d", "15")
+    assert "mirror: LWS_CALLBACK_CLIENT_ESTABLISHED" in log, log
+    assert "CONNECTION_ERROR" not in log, log
+
+
+def test_it_hears_when_the_daemon_stops(serve: Serve, client: Callable[..., str]) -> None:
+    daemon = serve(PROTOCOLS)
+    program = require_program("libwebsockets-test-client", package="libwebsockets-test-server")
+    with subprocess.Popen(
+        ["timeout", "-s", "INT", "10", program, "-n", daemon.url, "-d", "15"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if b"rx 1 '3'" in line:
+                break
+        assert daemon.stop() == 0
+        process.terminate()
+        rest = process.stdout.read().decode(errors="replace")
+    assert "mirror: LWS_CALLBACK_CLOSED" in rest or "LWS_CALLBACK_CLIENT_CLOSED" in rest, rest
+
+
+def test_many_connections(serve: Serve, client: Callable[..., str]) -> None:
+    """-m: three further connections to the counter."""
+    log = client("-m", "-n", serve(PROTOCOLS).url, "-d", "15")
+    assert log.count("dumb: LWS_CALLBACK_CLIENT_ESTABLISHED") >= 3, log
+    assert "CONNECTION_ERROR" not in log, log
+    assert len(re.findall(r"rx \d+ '\d+'", log)) >= 120, log
+
+
+def test_http(serve: Serve, client: Callable[..., str]) -> None:
+    log = client(f"http://127.0.0.1:{serve(PROTOCOLS).port}/", "-d", "15")
+    assert re.search(r"http_response 200|200", log), log
+    assert "CONNECTION_ERROR" not in log, log
+
+
+def test_an_old_version_is_refused(serve: Serve, client: Callable[..., str]) -> None:
+    daemon = serve(PROTOCOLS)
+    log = client("-v", "8", "-n", daemon.url, "-d", "15")
+    assert "CONNECTION_ERROR" in log, log
+    assert "ESTABLISHED" not in log, log
+    assert "426" in daemon.read_log()

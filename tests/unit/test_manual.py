@@ -1,0 +1,83 @@
+"""etc/wsd.toml is made of the models, and all that it shows is true."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import tomli
+
+from wsd.config import Config, default_text, load, packaged
+from wsd.options import Listen, ProtocolLimits, ProtocolTable, ProtocolTimeouts
+
+
+def test_the_shipped_file_is_the_default_text(root: Path) -> None:
+    assert (root / "etc/wsd.toml").read_text() == default_text(), "run: wsd config default > etc/wsd.toml"
+
+
+def test_the_shipped_file_means_the_same_as_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "full.toml").write_text(default_text())
+    (tmp_path / "empty.toml").write_text("")
+    full, empty = load(tmp_path / "full.toml"), load(tmp_path / "empty.toml")
+    assert full.model_dump() == empty.model_dump()
+
+
+def test_it_is_found_where_it_is_packaged(root: Path) -> None:
+    loaded = load(packaged("etc/wsd.toml"))
+    assert loaded.plugins.folders == (root / "plugins",)
+
+
+def test_every_option_stands_there_once() -> None:
+    shown = tomli.loads(default_text())
+    for name, field in Config.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type):
+            assert list(shown[name]) == list(kind.model_fields), name  # type: ignore[attr-defined]
+    for name in Listen.model_fields:
+        assert (name in shown["listen"][0]) == (getattr(Config().listen[0], name) is not None)
+        assert len(re.findall(rf"^#?{name} = ", default_text(), re.MULTILINE)) == 1, name
+    for model in (ProtocolLimits, ProtocolTimeouts):
+        assert all(f"\n#{name} = " in default_text() for name in model.model_fields)
+
+
+def test_each_option_is_explained() -> None:
+    lines = default_text().splitlines()
+    for above, line in itertools.pairwise(lines):
+        if re.match(r"#?\w+ = ", line) and not line.startswith("#ring_size"):
+            assert above.startswith("# "), line
+
+
+@pytest.mark.parametrize("line", re.findall(r"^#\w.* = .*$", default_text(), re.MULTILINE))
+def test_what_is_left_out_works_when_it_is_put_in(tmp_path: Path, line: str) -> None:
+    before, _, after = default_text().partition(f"\n{line}\n")
+    headers = re.findall(r"^#(\[.*)$", before, re.MULTILINE)
+    path = tmp_path / "wsd.toml"
+    path.write_text(f"{before}\n{headers[-1] if headers else ''}\n{line[1:]}\n{after}")
+    assert load(path).model_dump() != load(packaged("etc/wsd.toml")).model_dump()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^# Example: (.*)$", default_text(), re.MULTILINE))
+def test_each_example_works(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "wsd.toml"
+    path.write_text(f"[[listen]]\n{line}")
+    load(path)
+
+
+def test_the_whole_example_of_a_protocols_table_works(tmp_path: Path) -> None:
+    text = default_text()
+    example = re.sub(r"^#(?=[\[\w])", "", text[text.index("\n#[protocols") :], flags=re.MULTILINE)
+    path = tmp_path / "wsd.toml"
+    path.write_text(example)
+    (table,) = load(path).protocols.values()
+    assert isinstance(table, ProtocolTable)
+    assert table.options == {"ring_size": 32}
+    assert None not in table.limits.model_dump().values()
+    assert None not in table.timeouts.model_dump().values()
+
+
+def test_lines_are_short_and_clean() -> None:
+    for line in default_text().splitlines():
+        assert len(line) <= 100
+        assert line == line.rstrip()

@@ -1,0 +1,92 @@
+"""The echo: pieces in, fragments out, and a bound on what waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.fakes import FakeWsi, shipped
+from wsd import BINARY, TEXT
+
+
+@pytest.fixture
+def echo() -> Any:
+    return shipped("echo.py", max_backlog_bytes=100)
+
+
+@pytest.fixture
+def wsi(echo: Any) -> FakeWsi:
+    return FakeWsi(echo)
+
+
+def receive(wsi: FakeWsi, data: bytes, *, final: bool = True, binary: bool = False) -> None:
+    wsi.is_final_fragment, wsi.frame_is_binary = final, binary
+    wsi.protocol.on_receive(wsi, data)
+
+
+def test_a_whole_message_goes_back_as_one_frame(wsi: FakeWsi) -> None:
+    receive(wsi, b"text")
+    receive(wsi, b"\0\1", binary=True)
+    receive(wsi, b"")
+    wsi.serve()
+    assert wsi.take() == [(b"text", TEXT, True), (b"\0\1", BINARY, True), (b"", TEXT, True)]
+
+
+def test_pieces_go_back_as_fragments(wsi: FakeWsi) -> None:
+    receive(wsi, b"h\xc3", final=False)
+    receive(wsi, b"\xa9", final=False)
+    receive(wsi, b"")
+    wsi.serve()
+    assert wsi.take() == [(b"h\xc3", TEXT, False), (b"\xa9", TEXT, False), (b"", TEXT, True)]
+
+
+def test_it_stops_when_the_pipe_is_choked_and_asks_again(wsi: FakeWsi) -> None:
+    for number in range(5):
+        receive(wsi, b"%d" % number)
+    wsi.room = 2
+    wsi.serve()
+    assert [data for data, _, _ in wsi.take()] == [b"0", b"1"]
+    assert wsi.is_asked
+    wsi.room = 10
+    wsi.serve()
+    assert [data for data, _, _ in wsi.take()] == [b"2", b"3", b"4"]
+    assert not wsi.is_asked
+
+
+def test_a_peer_that_does_not_read_is_not_read(wsi: FakeWsi) -> None:
+    receive(wsi, b"x" * 100)
+    assert wsi.is_reading
+    receive(wsi, b"y")
+    assert not wsi.is_reading
+    wsi.room = 1
+    wsi.serve()
+    assert wsi.is_reading, "what is left is under half the bound"
+
+
+def test_reading_goes_on_at_half_the_bound(wsi: FakeWsi) -> None:
+    for _ in range(11):
+        receive(wsi, b"x" * 10)
+    assert not wsi.is_reading
+    wsi.room = 5
+    wsi.serve()
+    assert not wsi.is_reading, "60 bytes are left"
+    wsi.room = 1
+    wsi.serve()
+    assert wsi.is_reading, "50 bytes are left"
+    wsi.room = 100
+    wsi.serve()
+    assert wsi.session.size == 0
+
+
+def test_a_spurious_call_writes_nothing(echo: Any, wsi: FakeWsi) -> None:
+    echo.on_writeable(wsi)
+    assert wsi.take() == []
+    assert not wsi.is_asked
+
+
+def test_a_dead_wsi_is_let_go(echo: Any, wsi: FakeWsi, monkeypatch: pytest.MonkeyPatch) -> None:
+    receive(wsi, b"x")
+    receive(wsi, b"y")
+    monkeypatch.setattr(wsi, "write", lambda *_: -1)
+    assert echo.on_writeable(wsi) == -1

@@ -1,0 +1,222 @@
+"""One connection as a stream of bytes: what waits for the kernel, what is polled for, and how it ends in order.
+
+Owns the states of a connection, who holds its input back, the choke, and the one deadline of its state.  Must not know
+frames or hooks; `Sender` and `Wsi` are built on it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from wsd import log
+from wsd.errors import PipeBroken
+from wsd.transport import ERROR, READ, WRITE, Output, SocketPipe
+
+if TYPE_CHECKING:
+    from wsd.context import Context
+    from wsd.protocol import Binding
+    from wsd.timers import Timer
+
+# A hook is asked for more while less than this waits for the kernel, and reading stops while more does: what one
+# default socket buffer takes at once, so that a fast reader never sees a pause.
+LOW_WATER: Final = 65536
+
+# The states, in the order in which they come; a state may be skipped, none comes back.
+HTTP: Final = 0  # the role reads and writes
+OPEN: Final = 1  # a WebSocket
+CLOSING: Final = 2  # a close is noted; what was sent before still leaves
+CLOSE_SENT: Final = 3  # our Close is put; the peer's is awaited
+FINISHING: Final = 4  # nothing more will be put; flush, then SHUT_WR
+DRAINING: Final = 5  # SHUT_WR is done; input is discarded until its end, since a close with unread input is a reset
+DEAD: Final = 6  # waiting for the reaper
+
+# Who does not want input now; reading stops while any of these is set.
+HOLD_PLUGIN: Final = 1  # rx_flow_control(False)
+HOLD_ROLE: Final = 2  # a response is being produced
+HOLD_OUTPUT: Final = 4  # the peer does not read what we send
+
+
+class Stream:
+    """A connection's bytes.  It closes no descriptor: a dead one is noted, and the context's reaper does that."""
+
+    __slots__ = (
+        "_deadline",
+        "_hold",
+        "_is_listed",
+        "_mask",
+        "_output",
+        "_pipe",
+        "_queue_bytes",
+        "_slow_timer",
+        "_state",
+        "_taken",
+        "_why",
+        "binding",
+        "context",
+    )
+
+    def __init__(self, context: Context, pipe: SocketPipe, binding: Binding) -> None:
+        self.context = context
+        self.binding = binding
+        binding.wsi_count += 1
+        self._pipe = pipe
+        self._output = Output(pipe)
+        self._state = HTTP
+        self._mask = READ
+        self._hold = 0
+        self._is_listed = False  # on the context's write list
+        self._queue_bytes = 0  # what `send()` has queued and is not in the output yet
+        self._why = ""  # it ended, for the log
+        self._deadline: Timer | None = None
+        self._slow_timer: Timer | None = None
+        self._taken = 0  # what the kernel had taken when _slow_timer was set
+
+    @property
+    def tag(self) -> str:
+        """The name of this connection in the log."""
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        """The descriptor is readable and nobody holds the input back."""
+        raise NotImplementedError
+
+    def _input_allowed(self) -> None:
+        """Nobody holds the input back any more."""
+        raise NotImplementedError
+
+    def _deadline_due(self) -> None:
+        """The deadline of this state ran out."""
+        raise NotImplementedError
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were put and that the kernel has not taken."""
+        return self._output.size
+
+    def fileno(self) -> int:
+        """The descriptor, -1 after `on_closed`."""
+        return self._pipe.fileno()
+
+    def put(self, data: bytes) -> None:
+        """Add raw bytes to what leaves in the next write pass (the role's way)."""
+        self._output.put(data)
+        self._list_once()
+
+    def _list(self) -> None:
+        if self._state != DEAD:
+            self._is_listed = True
+            self.context.note_writer(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
+
+    def _list_once(self) -> None:
+        if not self._is_listed:
+            self._list()
+
+    def _set_hold(self, bit: int, on: bool) -> None:
+        before = self._hold
+        self._hold = before | bit if on else before & ~bit
+        if bool(before) != bool(self._hold):
+            self._update_mask()
+            if not self._hold:
+                self._input_allowed()
+
+    def _update_mask(self) -> None:
+        """Tell the selector what we wait for, if that changed."""
+        mask = (0 if self._hold else READ) | (WRITE if self._output.is_choked else 0)
+        if mask != self._mask and self._state != DEAD:
+            self._mask = mask
+            self.context.set_interest(self._pipe.fileno(), mask)
+
+    def on_events(self, mask: int) -> None:
+        """The selector has something for this wsi."""
+        if mask & WRITE and self._output.is_choked:
+            self._flush()
+            self._list_once()
+        if self._state == DEAD:
+            return
+        if mask & READ and not self._hold:
+            self._read()
+        elif mask & ERROR and not mask & READ:
+            self._lost(self._pipe.error_text() or "connection ended")
+        elif mask & ERROR and self._hold:
+            # Bytes may lie before the reset, but nobody wants them now, and waiting for that would be a spin.
+            self._lost(self._pipe.error_text() or "connection ended while paused")
+
+    def finish(self) -> None:
+        """Let what was put leave, then end the connection in order: SHUT_WR, and input discarded until its end."""
+        if self._state < FINISHING:
+            self.set_deadline(self.binding.close_seconds)
+            self._finish_output()
+
+    def _finish_output(self) -> None:
+        self._state = FINISHING
+        self._set_hold(HOLD_PLUGIN | HOLD_ROLE | HOLD_OUTPUT, False)
+        self._list_once()
+
+    def abort(self, why: str = "aborted") -> None:
+        """End the connection at the end of the turn, without a word to the peer."""
+        self._lost(why)
+
+    def _lost(self, why: str) -> None:
+        """The connection is over, now; the reaper does the rest."""
+        if self._state != DEAD:
+            self._state = DEAD
+            self._why = self._why or why
+            self.context.note_dead(self)  # type: ignore[arg-type]
+
+    def _flush(self) -> None:
+        """Give the output to the kernel; when it refuses, poll for writeability and watch the clock."""
+        output = self._output
+        was_choked = output.is_choked
+        before = output.taken
+        try:
+            output.flush()
+        except PipeBroken as broken:
+            self._lost(str(broken))
+            return
+        self.context.counters.bytes_sent += output.taken - before
+        if output.is_choked or was_choked:
+            self._choke_changed()
+
+    def _choke_changed(self) -> None:
+        output = self._output
+        if output.is_choked:
+            if self._slow_timer is None and self._state <= OPEN:
+                self._taken = output.taken
+                self._slow_timer = self.context.call_at(self.binding.slow_reader_seconds, self._check_slow_reader)
+            if self._state <= OPEN and output.size + self._queue_bytes >= LOW_WATER and not self._hold & HOLD_OUTPUT:
+                self._set_hold(HOLD_OUTPUT, True)
+        else:
+            if self._slow_timer is not None:
+                self._slow_timer.cancel()
+                self._slow_timer = None
+            if self._hold & HOLD_OUTPUT:
+                self._set_hold(HOLD_OUTPUT, False)
+        self._update_mask()
+
+    def _check_slow_reader(self) -> None:
+        """The output has been choked for `slow_reader_seconds`; a peer that took a buffer's worth meanwhile lives."""
+        self._slow_timer = None
+        taken = self._output.taken
+        if taken - self._taken >= LOW_WATER:
+            self._taken = taken
+            self._slow_timer = self.context.call_at(self.binding.slow_reader_seconds, self._check_slow_reader)
+            return
+        log.warn("%s: reader too slow, %d bytes unsent; closed", self.tag, self._output.size + self._queue_bytes)
+        self.context.counters.slow_readers += 1
+        self._lost("reader too slow")
+
+    def _after_close(self) -> None:
+        """Our last byte may have left: end our direction."""
+        if self._state != FINISHING or self._output.size:
+            return
+        if self._hold:  # the peer's direction has ended already
+            self._lost(self._why)
+            return
+        self._state = DRAINING
+        self._pipe.shutdown_write()
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """The one deadline of the state this wsi is in; the role's while HTTP, the closing handshake's after that."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.context.call_at(seconds, self._deadline_due)
