@@ -55,6 +55,8 @@ __all__ = [
     "schema",
 ]
 
+SYSTEM_FILE: Final = Path("/etc/wsd/wsd.toml")
+
 _FILE_BYTES: Final = 1 << 20  # a larger file is no configuration
 
 SomeOptions = TypeVar("SomeOptions", bound=Options)
@@ -76,7 +78,7 @@ def find(explicit: str | None) -> Path:
     try:
         if explicit is not None:
             return Path(os.path.abspath(explicit))
-        for candidate in (Path("etc/wsd.toml"), Path("/etc/wsd/wsd.toml")):
+        for candidate in (Path("etc/wsd.toml"), SYSTEM_FILE):
             if candidate.is_file():
                 return candidate.absolute()
     except OSError as error:

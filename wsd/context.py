@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
-import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from wsd import faults, log
 from wsd.config import Keepalive, Limits, Listen, Timeouts
+from wsd.counters import Counters
 from wsd.errors import PluginError
 from wsd.listener import Listener, bind
+from wsd.poller import Poller
 from wsd.protocol import Binding, Protocol
 from wsd.timers import Timer, Timers
 from wsd.transport import READ
@@ -43,69 +43,6 @@ RESERVED_DESCRIPTORS: Final = 64
 
 # A turn longer than this is worth a LATENCY line: a tenth of what people notice.
 _SLOW_TURN_SECONDS: Final = 0.01
-
-
-class Poller(selectors.EpollSelector):
-    """`EpollSelector` without what the loop does not need: it answers (descriptor, events) as epoll gave them, and a
-    descriptor may be polled for nothing but errors (`modify` with no events raises in the original)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._epoll: select.epoll = self._selector  # type: ignore[attr-defined]
-        self.count = 0
-
-    def add(self, fd: int, mask: int) -> None:
-        self._epoll.register(fd, mask)
-        self.count += 1
-
-    def change(self, fd: int, mask: int) -> None:
-        self._epoll.modify(fd, mask)
-
-    def remove(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-        self.count -= 1
-
-    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait up to `timeout` seconds, None without end; epoll counts in milliseconds, so it is rounded up lest the
-        loop spins through the last one."""
-        wait = -1.0 if timeout is None else -(-timeout * 1000 // 1) / 1000
-        try:
-            return self._epoll.poll(wait, max(self.count, 1))
-        except InterruptedError:
-            return []
-
-
-class Counters:
-    """Plain ints, since the hot path counts here."""
-
-    __slots__ = (
-        "accept_pauses",
-        "accepted",
-        "bytes_received",
-        "bytes_sent",
-        "established",
-        "hangups",
-        "http_requests",
-        "plugin_errors",
-        "protocol_errors",
-        "queue_overflows",
-        "refused",
-        "slow_readers",
-        "turns",
-    )
-
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> int: ...
-        def __setattr__(self, name: str, value: int) -> None: ...
-
-    def as_dict(self) -> dict[str, int]:
-        """Every counter by its name."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Context:

@@ -57,6 +57,8 @@ def _table(header: str, table: BaseModel) -> list[str]:
             continue
         if not value:  # an example has to be text here: the option itself stands below it
             lines += [f"# Example: {line[1:]}" for line in _left_out(name, field)]
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # as one would write it
         lines.append(f"{name} = {toml(value)}")
     return lines
 

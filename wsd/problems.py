@@ -119,7 +119,8 @@ def nearest(name: str, known: Sequence[str]) -> str:
     import difflib  # only ever needed on the way to an error
 
     close = difflib.get_close_matches(name.lower(), known, 1)
-    return close[0] if close else ""
+    begin = [item for item in known if len(name) >= 3 and item.startswith(name)]  # `close` for `close_seconds`
+    return (close or begin or [""])[0]
 
 
 def path(location: Location) -> str:
@@ -132,7 +133,7 @@ def path(location: Location) -> str:
 
 def quote(key: str) -> str:
     """A key as TOML wants it: bare where that is possible."""
-    return key if _BARE_KEY.match(key) else toml(_cut(escape(key)))
+    return key if _BARE_KEY.match(key) else toml(_cut(key))
 
 
 def toml(value: object) -> str:
@@ -141,7 +142,7 @@ def toml(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            return f"{value:g}" if value.is_integer() and abs(value) < 1e15 else repr(value)
+            return repr(value)
         case str() | Path():
             return '"' + escape(str(value).replace("\\", "\\\\").replace('"', '\\"')) + '"'
         case Mapping():

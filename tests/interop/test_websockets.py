@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -61,13 +60,18 @@ def test_pings_are_answered(echo: SyncConnection) -> None:
 
 
 def test_16_mib(serve: Serve) -> None:
+    """The echo comes back while the message is still going out, so the client must read meanwhile, all of it."""
     daemon = serve(["echo"], tables=RAISED)
     message = os.urandom(16 * 1024 * 1024)
-    # The echo comes back while the message is still going out, so the client must not stop reading until it is sent.
-    unbounded: dict[str, Any] = {"max_size": None, "max_queue": None, "compression": None}
-    with connect(daemon.url, subprotocols=[ECHO], **unbounded) as connection:
-        connection.send(message)
-        assert connection.recv(6 * PATIENCE) == message
+
+    async def scene() -> str | bytes:
+        async with connect_async(
+            daemon.url, subprotocols=[ECHO], compression=None, max_size=None, max_queue=None
+        ) as connection:
+            await connection.send(message)
+            return await connection.recv()
+
+    assert asyncio.run(asyncio.wait_for(scene(), 6 * PATIENCE)) == message
 
 
 def test_too_big_is_1009(echo: SyncConnection) -> None:

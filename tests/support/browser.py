@@ -69,6 +69,10 @@ class Browser:
     def new_window(self) -> str:
         return str(self.command("POST", "/window/new", {"type": "window"})["handle"])
 
+    def close_window(self) -> None:
+        """Close the window; switch to another one before the next command."""
+        self.command("DELETE", "/window")
+
     def switch_to(self, handle: str) -> None:
         self.command("POST", "/window", {"handle": handle})
 

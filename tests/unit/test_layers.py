@@ -25,12 +25,12 @@ ROWS: list[list[str]] = [
     ["wsi", "http1", "plugins"],
     ["sender"],
     ["stream"],
-    ["protocol", "transport", "config", "scaffold"],
+    ["protocol", "transport", "poller", "config", "scaffold"],
     ["options", "manual"],
     ["faults", "problems"],
     ["log"],
     ["wire/", "ring", "timers"],
-    ["errors", "reasons"],
+    ["errors", "reasons", "counters"],
 ]
 PURE_ROWS = 2
 

@@ -40,7 +40,7 @@ port = 1
 [daemon] ; zzz = 1
     daemon.zzz: unknown key 'zzz'; known here: pidfile, user, group, umask
 [daemon] ; "a b\\n" = 1
-    daemon."a b\\\\x0a": unknown key 'a b\\x0a'; known here: pidfile, user, group, umask
+    daemon."a b\\x0a": unknown key 'a b\\x0a'; known here: pidfile, user, group, umask
 # wrong types
 listen = 1
     listen: found 1; allowed: one or more tables, each with the header [[listen]]
@@ -57,7 +57,7 @@ limits = 3
 [[listen]] ; port = true
     listen[0].port: found true; allowed: an integer from 0 to 65535
 [[listen]] ; port = 80.0
-    listen[0].port: found 80; allowed: an integer from 0 to 65535
+    listen[0].port: found 80.0; allowed: an integer from 0 to 65535
 [[listen]] ; v6_only = 1
     listen[0].v6_only: found 1; allowed: true or false
 [[listen]] ; protocols = 'echo'
@@ -178,7 +178,7 @@ def test_a_huge_number_is_not_printed() -> None:
 
 def test_a_path_longer_than_the_kernel_takes_is_refused() -> None:
     (said,) = refused(f"[[listen]]\nunix = '{'x' * 110}'")
-    assert said.endswith("...; it has 115 bytes as an absolute path; allowed: up to 107, as the kernel wants")
+    assert said.endswith('..."; it has 115 bytes as an absolute path; allowed: up to 107, as the kernel wants')
     assert 'found "/etc/' not in said
 
 

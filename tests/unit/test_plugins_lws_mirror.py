@@ -127,7 +127,7 @@ class TestSlowReaders:
         slow.room = 0
         # libwebsockets' numbers: 32 places, paused when fewer than 4 are free.
         assert fill(mirror, speaker, bystander) == 29
-        assert not (speaker.is_reading or bystander.is_reading or slow.is_reading)
+        assert [wsi.is_reading for wsi in (speaker, bystander, slow)] == [False] * 3
         assert elsewhere.is_reading
         assert slow.timer == 3
         assert speaker.timer is bystander.timer is None
@@ -202,7 +202,9 @@ class TestSlowReaders:
         speaker, closing = join(mirror), join(mirror)
         closing.room = 0
         closing.close(1000)
-        say(speaker, *map(str, range(29)))
+        for number in range(29):
+            say(speaker, str(number))
+            heard(speaker)
         assert speaker.is_reading
         assert mirror.on_writeable(closing) is None
         assert closing.take() == []

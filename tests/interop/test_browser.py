@@ -1,0 +1,148 @@
+"""A real browser on the built-in page: what a person would see, and nothing in the browser's log."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.conftest import Daemon
+from tests.support.browser import Browser, browser
+from tests.support.timing import wait_until
+
+PROTOCOLS = ["dumb-increment-protocol", "lws-mirror-protocol", "echo", "hello"]
+
+
+@pytest.fixture
+def daemon(serve: Callable[..., Daemon], tmp_path: Path, root: Path) -> Daemon:
+    """A daemon whose listener also serves a plugin that `wsd new-plugin` has just made."""
+    folder = tmp_path / "daemon0"
+    folder.mkdir()
+    config = tmp_path / "new.toml"
+    config.write_text(f'[plugins]\nfolders = ["{folder}/plugins"]\n[[listen]]\nport = 0\n')
+    subprocess.run(
+        [sys.executable, "-m", "wsd", "new-plugin", "hello", "-c", str(config)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert (folder / "plugins" / "hello.py").is_file()
+    return serve(PROTOCOLS)
+
+
+@pytest.fixture
+def page(daemon: Daemon, tmp_path: Path) -> Iterator[Browser]:
+    """The page, open and connected.  At the end the browser must not have complained of anything."""
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    with browser(folder) as session:
+        session.open(f"http://127.0.0.1:{daemon.port}/")
+        session.wait_for("#counter-state", "^open$")
+        session.wait_for("#board-state", "^open$")
+        yield session
+        for window in session.command("GET", "/window/handles"):
+            session.switch_to(window)
+            assert session.complaints() == []
+
+
+def test_the_counter_moves(page: Browser) -> None:
+    page.wait_for("#counter-value", r"^\d+$")
+    first = int(page.text("#counter-value"))
+    wait_until(lambda: int(page.text("#counter-value")) >= first + 10, what="the counter went on by ten")
+    page.click("#counter-reset")
+    wait_until(lambda: int(page.text("#counter-value")) < first + 10, what="the counter began again")
+
+
+def pixels(page: Browser) -> int:
+    """How many pixels of the board are painted."""
+    script = """
+        const board = document.querySelector("#board-canvas");
+        // A copy, since Chromium complains of a canvas that is drawn on and read.
+        const copy = new OffscreenCanvas(board.width, board.height).getContext("2d", { willReadFrequently: true });
+        copy.drawImage(board, 0, 0);
+        const data = copy.getImageData(0, 0, board.width, board.height).data;
+        return data.filter((value, at) => at % 4 === 3 && value > 0).length;
+    """
+    return int(page.run(script))
+
+
+def test_a_line_drawn_in_one_window_appears_in_the_other(page: Browser, daemon: Daemon) -> None:
+    first = page.window()
+    second = page.new_window()
+    page.switch_to(second)
+    page.open(f"http://127.0.0.1:{daemon.port}/")
+    page.wait_for("#board-state", "^open$")
+    assert pixels(page) == 0
+
+    page.switch_to(first)
+    page.drag("#board-canvas", (-100, -50), (0, 0), (100, 60))
+    wait_until(lambda: pixels(page) > 100, what="the line is in the window in which it was drawn")
+    drawn = pixels(page)
+    page.wait_for("#board-count", r"^[2-9]\d* lines")
+
+    page.switch_to(second)
+    wait_until(lambda: pixels(page) == drawn, what="the same line is in the other window")
+
+
+def test_the_console_talks_to_a_plugin_just_made(page: Browser) -> None:
+    page.choose("#console-protocol", "hello")
+    page.click("#console-connect")
+    page.wait_for("#console-state", "^open: hello$")
+    page.type("#console-text", "good morning")
+    page.click("#console-send")
+    page.wait_for("#console-log", "1: 'good morning'")
+
+    page.choose("#console-type", "binary")
+    page.type("#console-text", "00 ff")
+    page.click("#console-send")
+    page.wait_for("#console-log", r"2: b'\\x00\\xff'")
+
+    page.click("#console-ping")
+    page.wait_for("#console-log", "3: 'ping'")
+    page.wait_for("#console-rtt", r"after \d+\.\d ms")
+
+    page.type("#console-code", "4001")
+    page.type("#console-reason", "enough")
+    page.click("#console-close")
+    page.wait_for("#console-state", "^closed with 4001(?!.*not cleanly)")
+
+
+def test_what_a_peer_sends_is_shown_and_not_obeyed(page: Browser) -> None:
+    page.choose("#console-protocol", "echo")
+    page.click("#console-connect")
+    page.wait_for("#console-state", "^open: echo$")
+    nasty = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    page.type("#console-text", nasty)
+    page.click("#console-send")
+    wait_until(lambda: page.text("#console-log").count("<img src=x") == 2, what="it was sent and came back, as text")
+    assert page.run("return document.querySelectorAll('#console-log img, #console-log script').length") == 0
+    assert page.run("return document.title") == "wsd"
+
+
+def test_closing_the_window_is_clean(page: Browser, daemon: Daemon) -> None:
+    """A window that is closed says 1001, and the daemon hears it."""
+    first = page.window()
+    page.switch_to(page.new_window())
+    page.open(f"http://127.0.0.1:{daemon.port}/")
+    page.wait_for("#board-state", "^open$")
+    page.choose("#console-protocol", "echo")
+    page.click("#console-connect")
+    page.wait_for("#console-state", "^open: echo$")
+    page.close_window()
+    page.switch_to(first)
+    wait_until(lambda: daemon.read_log().count("closed, 1001") == 3, what="three connections closed with 1001")
+    assert "1006" not in daemon.read_log()
+
+
+def test_the_daemon_stops_under_an_open_page(page: Browser, daemon: Daemon) -> None:
+    page.choose("#console-protocol", "echo")
+    page.click("#console-connect")
+    page.wait_for("#console-state", "^open: echo$")
+    assert daemon.stop() == 0
+    page.wait_for("#console-state", "^closed with 1001")
+    page.open("about:blank")  # before the page tries again, to which the browser would rightly object

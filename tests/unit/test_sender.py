@@ -1,0 +1,282 @@
+"""wsd/sender.py: what leaves, in which order, and what a write in the wrong place is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.loopless import Loopless
+from wsd import BINARY, CLOSE, OK, TEXT, Protocol
+from wsd.stream import LOW_WATER
+from wsd.wire.mask import mask
+
+KEY = bytes.fromhex("01020304")
+
+
+def frame(first: int, payload: bytes) -> bytes:
+    """A masked frame of at most 125 bytes, as a client sends it."""
+    return bytes([first, 0x80 | len(payload)]) + KEY + mask(payload, KEY)
+
+
+class Writer(Protocol):
+    """Runs the functions it was given, one per `on_writeable`."""
+
+    name = "writer"
+
+    def __init__(self, *steps: Callable[[Any], Any]) -> None:
+        self.steps = list(steps)
+        self.calls = 0
+
+    def on_receive(self, wsi: Any, data: bytes) -> None:
+        wsi.callback_on_writable()
+
+    def on_writeable(self, wsi: Any) -> Any:
+        self.calls += 1
+        return self.steps.pop(0)(wsi) if self.steps else None
+
+
+def written(*steps: Callable[[Any], Any]) -> bytes:
+    """What a connection sends whose protocol does `steps`, one per turn."""
+    line = Loopless(Writer(*steps))
+    for _ in range(len(steps)):
+        line.wsi.callback_on_writable()
+        line.context.turn()
+    line.context.turn()
+    return line.sent()
+
+
+class TestWrite:
+    def test_str_is_text_and_bytes_are_binary(self) -> None:
+        assert written(lambda wsi: wsi.write("ü"), lambda wsi: wsi.write(b"\x00")) == b"\x81\x02\xc3\xbc\x82\x01\x00"
+
+    def test_all_of_one_hook_leaves_in_one_send(self) -> None:
+        line = Loopless(Writer(lambda wsi: [wsi.write(str(i)) for i in range(9)] and None))
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        assert len(line.pipe.sent) == 1
+
+    def test_fragments_continue_without_being_told(self) -> None:
+        def step(wsi: Any) -> None:
+            wsi.write("a", final=False)
+            wsi.write("b", final=False)
+            wsi.write("c")
+
+        assert written(step) == b"\x01\x01a\x00\x01b\x80\x01c"
+
+    def test_an_opcode_says_what_the_type_cannot(self) -> None:
+        assert written(lambda wsi: wsi.write(b"a", opcode=TEXT)) == b"\x81\x01a"
+
+    def test_a_mutable_buffer_is_copied(self) -> None:
+        buffer = bytearray(b"before")
+
+        def step(wsi: Any) -> None:
+            wsi.write(buffer)
+            buffer[:] = b"after!"
+
+        assert written(step) == b"\x82\x06before"
+
+    def test_another_message_inside_one_is_refused(self) -> None:
+        def step(wsi: Any) -> None:
+            wsi.write("a", final=False)
+            with pytest.raises(ValueError, match="a fragmented message is open"):
+                wsi.write(b"b", opcode=BINARY)
+
+        assert written(step) == b"\x01\x01a"
+
+    @pytest.mark.parametrize("opcode", [0, 3, 8, 9, 10])
+    def test_no_other_opcode_begins_a_message(self, opcode: int) -> None:
+        def step(wsi: Any) -> None:
+            with pytest.raises(ValueError, match=f"opcode {opcode} cannot begin a message"):
+                wsi.write(b"a", opcode=opcode)
+
+        assert written(step) == b""
+
+    def test_outside_the_hook_it_says_what_to_do(self) -> None:
+        line = Loopless(Writer())
+        with pytest.raises(RuntimeError, match=r"callback_on_writable\(\).*wsi\.send\(\)"):
+            line.wsi.write("x")
+
+    @pytest.mark.parametrize("size", [125, 126, 4096, 4097, 65535, 65536])
+    def test_every_length_form(self, size: int) -> None:
+        data = written(lambda wsi: wsi.write(bytes(size)))
+        header = {125: "827d", 126: "827e007e", 4096: "827e1000", 4097: "827e1001", 65535: "827effff"}
+        expected = bytes.fromhex(header.get(size, "827f0000000000010000")) + bytes(size)
+        assert data == expected
+
+
+class TestAsking:
+    def test_many_requests_are_one_call(self) -> None:
+        protocol = Writer()
+        line = Loopless(protocol)
+        for _ in range(5):
+            line.wsi.callback_on_writable()
+        line.context.turn()
+        line.context.turn()
+        assert protocol.calls == 1
+
+    def test_asking_again_inside_the_hook_is_for_the_next_turn(self) -> None:
+        protocol = Writer(lambda wsi: wsi.callback_on_writable() and None)
+        line = Loopless(protocol)
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        assert protocol.calls == 1
+        line.context.turn()
+        assert protocol.calls == 2
+
+    def test_the_hook_waits_while_the_pipe_is_choked(self) -> None:
+        protocol = Writer(lambda wsi: wsi.write(b"x" * LOW_WATER) and None)
+        line = Loopless(protocol)
+        line.pipe.room = 10
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        assert protocol.calls == 1
+        line.allow()
+        assert protocol.calls == 2
+
+
+class TestQueue:
+    def test_it_drains_before_the_hook_runs(self) -> None:
+        line = Loopless(Writer(lambda wsi: wsi.write("hook") and None))
+        line.wsi.callback_on_writable()
+        line.wsi.send("queued")
+        line.context.turn()
+        assert line.sent() == b"\x81\x06queued\x81\x04hook"
+
+    def test_it_waits_while_a_fragmented_message_is_open(self) -> None:
+        line = Loopless(Writer(lambda wsi: wsi.write("a", final=False), lambda wsi: wsi.write("b")))
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        line.wsi.send("queued")
+        line.context.turn()
+        assert line.sent() == b"\x01\x01a"
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        line.context.turn()
+        assert line.sent() == b"\x80\x01b\x81\x06queued"
+
+    def test_one_message_of_any_size_is_taken_and_then_no_more(self) -> None:
+        line = Loopless(Writer(), max_queue_bytes=1000)
+        line.pipe.room = 0
+        assert line.wsi.send(b"x" * 5000) == OK
+        assert line.wsi.send(b"y") == CLOSE
+        line.context.turn()
+        line.allow()
+        assert line.sent()[-24:].endswith(b"\x03\xf0outgoing queue is full")
+
+
+class TestControlFrames:
+    def test_each_ping_is_answered_while_not_choked(self) -> None:
+        line = Loopless(Writer())
+        line.receive(frame(0x89, b"a") + frame(0x89, b"b"))
+        line.context.turn()
+        assert line.sent() == b"\x8a\x01a\x8a\x01b"
+
+    def test_only_the_latest_ping_is_answered_after_a_choke(self) -> None:
+        line = Loopless(Writer())
+        line.pipe.room = 0
+        line.wsi.send("x")
+        line.context.turn()
+        line.receive(frame(0x89, b"a"), frame(0x89, b"b"))
+        line.allow()
+        assert line.sent() == b"\x81\x01x\x8a\x01b"
+
+    def test_a_ping_over_125_bytes_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="at most 125 bytes"):
+            Loopless(Writer()).wsi.ping(bytes(126))
+
+    def test_a_ping_between_fragments_is_sent(self) -> None:
+        line = Loopless(Writer(lambda wsi: wsi.write("a", final=False)))
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        line.wsi.ping(b"p")
+        line.context.turn()
+        assert line.sent() == b"\x01\x01a\x89\x01p"
+
+
+class TestClose:
+    def test_what_was_sent_before_leaves_first(self) -> None:
+        line = Loopless(Writer())
+        line.wsi.send("bye")
+        line.wsi.close(4000, "done")
+        line.context.turn()
+        assert line.sent() == b"\x81\x03bye\x88\x06\x0f\xa0done"
+
+    def test_the_first_close_counts(self) -> None:
+        line = Loopless(Writer())
+        assert line.wsi.close(4000) == OK
+        assert line.wsi.close(4001) == CLOSE
+        line.context.turn()
+        assert line.sent() == b"\x88\x02\x0f\xa0"
+
+    @pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2999, 5000])
+    def test_a_code_that_must_not_be_sent_raises(self, code: int) -> None:
+        with pytest.raises(ValueError, match=str(code)):
+            Loopless(Writer()).wsi.close(code)
+
+    def test_after_it_nothing_is_delivered_or_asked_for(self) -> None:
+        protocol = Writer()
+        line = Loopless(protocol)
+        line.wsi.callback_on_writable()
+        line.wsi.close()
+        line.receive(frame(0x81, b"late"))
+        line.context.turn()
+        line.context.turn()
+        assert protocol.calls == 0
+
+    def test_the_hooks_answer_close_is_1000(self) -> None:
+        assert written(lambda wsi: CLOSE) == b"\x88\x02\x03\xe8"
+
+    def test_answers_to_what_came_before_a_violation_leave_first(self) -> None:
+        """One write per call, as libwebsockets has it, and two messages before the violation."""
+        line = Loopless(Writer(lambda wsi: wsi.callback_on_writable() or wsi.write("1"), lambda wsi: wsi.write("2")))
+        line.receive(frame(0x81, b"a") + frame(0x81, b"b") + b"\x83")
+        line.receive(b"\x80")
+        for _ in range(4):
+            line.context.turn()
+        assert line.sent() == b"\x81\x011\x81\x012\x88\x13\x03\xearreserved opcode 3".replace(b"\xearr", b"\xear")
+        assert line.pipe.is_shut
+
+    def test_one_that_asks_for_ever_does_not_hold_up_the_close(self) -> None:
+        class Greedy(Writer):
+            def on_writeable(self, wsi: Any) -> None:
+                self.calls += 1
+                wsi.callback_on_writable()
+
+        protocol = Greedy()
+        line = Loopless(protocol)
+        line.receive(frame(0x81, b"a") + frame(0x88, b""))
+        for _ in range(9):
+            line.context.turn()
+        assert line.sent() == b"\x88\x00"
+        assert protocol.calls <= 2
+
+    def test_close_inside_the_last_hook_call_is_no_second_close(self) -> None:
+        line = Loopless(Writer(lambda wsi: wsi.close(4001) and None))
+        line.receive(frame(0x81, b"a") + frame(0x88, bytes.fromhex("03e8")))
+        for _ in range(4):
+            line.context.turn()
+        assert line.sent().count(b"\x88") == 1
+
+
+def test_everything_is_inert_after_the_end() -> None:
+    line = Loopless(Writer())
+    line.wsi.abort()
+    line.wsi.reap()
+    wsi = line.wsi
+    for call in (
+        lambda: wsi.write("x"),
+        lambda: wsi.send("x"),
+        lambda: wsi.ping(),
+        lambda: wsi.close(),
+        lambda: wsi.callback_on_writable(),
+        lambda: wsi.set_timer(1),
+        lambda: wsi.set_timeout(1),
+        lambda: wsi.rx_flow_control(False),
+    ):
+        assert call() == CLOSE
+    assert wsi.fileno() == -1
+    assert len(line.context.timers) == 0
