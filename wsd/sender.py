@@ -296,7 +296,7 @@ class Sender(Stream):
         if self._state == OPEN:
             if self._queue:
                 self._drain_queue(LOW_WATER)
-            if self._is_asked and output.size < LOW_WATER and not self._queue:
+            if self._is_asked and output.size < LOW_WATER and (self._open_opcode or not self._queue):
                 self._ask_plugin(self.binding.hooks.on_writeable)
         elif self._state == HTTP:
             if self._is_asked and output.size < LOW_WATER:
@@ -310,9 +310,9 @@ class Sender(Stream):
         if output.size:
             self._flush()
         if self._state <= CLOSING:
-            if (self._queue or self._is_asked) and not output.is_choked:
+            if (self._is_asked or (self._queue and not self._open_opcode)) and not output.is_choked:
                 self._list_once()
-        elif self._state > CLOSING:
+        else:
             self._after_close()
 
     def _ask_plugin(self, hook: Any) -> None:
