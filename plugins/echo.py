@@ -2,7 +2,7 @@
 
 A model for authors: the class style with `on_receive`.  A message of any size passes through without being kept whole:
 each piece is set aside and goes back as a fragment, so what arrived in one piece leaves in one frame.  When the peer
-sends faster than it reads, its connection is not read until it has caught up, and no other is touched.
+sends message after message and does not read, its connection is not read until it has caught up; no other is touched.
 """
 
 from __future__ import annotations
@@ -43,10 +43,18 @@ class Echo(Protocol):
         backlog: Backlog = wsi.session
         backlog.pieces.append((data, BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment))
         backlog.size += len(data)
-        if backlog.size > self.max_backlog_bytes and not backlog.paused:
+        if backlog.size > self.max_backlog_bytes and not backlog.paused and self.is_too_much(wsi, backlog):
             backlog.paused = True
             wsi.rx_flow_control(False)
         wsi.callback_on_writable()
+
+    def is_too_much(self, wsi: Wsi, backlog: Backlog) -> bool:
+        """Many a client reads nothing before its whole message is sent: stopping it in the middle would be for ever.
+
+        So it is stopped between messages, or where even the largest message does not explain what waits; with no
+        limit on messages (0) that is at once.
+        """
+        return wsi.is_final_fragment or backlog.size > self.max_backlog_bytes + wsi.binding.max_message_bytes
 
     def on_writeable(self, wsi: Wsi) -> Answer:
         backlog: Backlog = wsi.session

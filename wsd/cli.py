@@ -7,6 +7,7 @@ ends in a traceback.  Everything but click is imported inside the commands: `wsd
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,15 +122,12 @@ def _pidfile(config_file: str | None) -> Path:
     try:
         return pidfile_path(config.load(path).daemon.pidfile)
     except ConfigError:
-        import tomli
-
+        # Stopping must not wait for the file to be repaired.
         try:
-            configured = tomli.loads(path.read_text()).get("daemon", {}).get("pidfile", "")
-        except (OSError, ValueError, AttributeError):
-            configured = None
-        if not isinstance(configured, str):
-            raise
-        return pidfile_path(str(path.parent / configured) if configured else "")
+            found = re.search(r"""^\s*pidfile\s*=\s*["'](.*?)["']""", path.read_text(errors="replace"), re.MULTILINE)
+        except OSError:
+            found = None
+        return pidfile_path(str(path.parent / found[1]) if found and found[1] else "")
 
 
 def _ask(pidfile: Path, command: str, seconds: float) -> Answer | None:

@@ -45,6 +45,10 @@ RESERVED_DESCRIPTORS: Final = 64
 _SLOW_TURN_SECONDS: Final = 0.01
 
 
+# At the limit every connection that ends lets one in, which is at the limit again: one line a minute will do.
+_warnings = log.Throttle()
+
+
 class Context:
     """The loop and all it serves.  LWS: struct lws_context.
 
@@ -249,7 +253,8 @@ class Context:
         self._wsis.add(wsi)
         self.watch(wsi.fileno(), READ, wsi.on_events)
         if len(self._wsis) >= self.max_connections:
-            log.warn("connection limit reached (%d); accepting pauses", self.max_connections)
+            if _warnings.allow("limit", self.now) is not None:
+                log.warn("connection limit reached (%d); accepting pauses", self.max_connections)
             self.pause_accepting()
 
     def pause_accepting(self, seconds: float | None = None) -> None:
@@ -360,22 +365,42 @@ class Context:
             # A descriptor may have left the table while its neighbours were served.
             function = table.get(fd)
             if function is not None:
-                function(mask)
+                try:
+                    function(mask)
+                except Exception as error:
+                    self._survive(function, error)
         for wsi in backlogs:
-            wsi.resume()
+            self._run(wsi.resume)
         # Requests made during the pass go to a new list and belong to the next turn, whose select waits 0: a plugin
         # that always asks again starves nobody.
         writers, self._writers = self._writers, []
         for wsi in writers:
-            wsi.service_write()
+            try:
+                wsi.service_write()
+            except Exception as error:
+                self._survive(wsi.service_write, error)
         for due in self.timers.due(time.monotonic()):
-            due()
+            self._run(due)
         for _ in range(len(self._due)):
-            self._due.popleft()()
+            self._run(self._due.popleft())
         if self._dead:
             self._reap()
         if log.is_on(log.LATENCY):
             self._log_latency(started, len(events))
+
+    def _run(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception as error:
+            self._survive(function, error)
+
+    def _survive(self, function: Callable[..., None], error: Exception) -> None:
+        """A bug of wsd's own costs the connection where it showed, and no other."""
+        self.counters.bugs += 1
+        faults.report_bug(error)
+        owner = getattr(function, "__self__", None)
+        if owner is not None and hasattr(owner, "abort"):
+            owner.abort("a bug in wsd")
 
     def _wait(self, timeout: float | None) -> float | None:
         """How long select may wait."""

@@ -11,6 +11,7 @@ class Counters:
     __slots__ = (
         "accept_pauses",
         "accepted",
+        "bugs",
         "bytes_received",
         "bytes_sent",
         "established",

@@ -39,6 +39,17 @@ def report_exception(where: str, error: BaseException, tag: str = "") -> None:
         log.err("  %s", line)
 
 
+def report_bug(error: BaseException) -> None:
+    """Log at ERR that wsd itself raised `error`, with the whole traceback."""
+    trace = traceback.extract_tb(error.__traceback__)
+    place = f"{trace[-1].filename}:{trace[-1].lineno}" if trace else ""
+    again = _throttle.allow(f"bug {place}", time.monotonic())
+    if again is not None:
+        log.err("a bug in wsd, please report it (%d times more since it was last logged)", again)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            log.err("  %s", line)
+
+
 def place_of(error: BaseException) -> tuple[str, int]:
     """File and line, outside wsd, where `error` was raised; `("", 0)` if it was in wsd itself."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]

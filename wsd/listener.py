@@ -306,12 +306,13 @@ def _remove_dead_socket(path: str) -> None:
 
 def _owner(listen: Listen) -> tuple[int, int]:
     """The numbers of `unix_owner` and `unix_group`, -1 for those that are not set."""
+    user, group = listen.unix_owner, listen.unix_group
     try:
-        uid = pwd.getpwnam(listen.unix_owner).pw_uid if listen.unix_owner else -1
+        uid = (pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)).pw_uid if user else -1
     except KeyError:
         raise StartError(f"unix_owner: no such user: {listen.unix_owner}", EXIT_CONFIG) from None
     try:
-        gid = grp.getgrnam(listen.unix_group).gr_gid if listen.unix_group else -1
+        gid = (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid if group else -1
     except KeyError:
         raise StartError(f"unix_group: no such group: {listen.unix_group}", EXIT_CONFIG) from None
     return uid, gid

@@ -9,6 +9,7 @@ The bits are independent: `set_level(ERR | DEBUG)` shows no warnings.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -339,8 +340,7 @@ class Syslog:
         if (self._socket or time.monotonic() >= self._retry_at) and self.flush() and self._send(datagram):
             return
         if len(self._pending) == self._pending.maxlen:
-            self.dropped += 1
-            self._unsaid += 1
+            self._drop()
         self._pending.append(datagram)
         if len(self._pending) == 1 and self.on_pending is not None:
             self.on_pending()
@@ -383,6 +383,10 @@ class Syslog:
         text = f"<{priority}>{stamp} {self.ident}[{os.getpid()}]: {line}"
         return text.encode("utf-8", "backslashreplace")
 
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._unsaid += 1
+
     def _connect(self) -> bool:
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -401,7 +405,7 @@ class Syslog:
         self._retry_at = time.monotonic() + _RETRY_SECONDS
 
     def _send(self, datagram: bytes) -> bool:
-        """Send one datagram; a receiver that was restarted is found again at once."""
+        """Send one datagram, or give it up; a receiver that was restarted is found again at once."""
         for _ in range(2):
             if self._socket is None:
                 return False
@@ -411,6 +415,9 @@ class Syslog:
                 self.error = error.strerror or "stalled"
                 return False
             except OSError as error:
+                if error.errno == errno.EMSGSIZE:  # it will never fit, and must not keep those behind it waiting
+                    self._drop()
+                    return True
                 self._disconnect(error.strerror or str(error))
                 self._connect()
             else:

@@ -12,7 +12,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -28,12 +28,8 @@ from pydantic import (
 
 from wsd.problems import Allowed, Clash, clash_error, nearest, toml
 
-FOLDER: Final = "folder"
-"""The key in the context of validation of the folder that relative paths are relative to."""
-
+FOLDER: Final = "folder"  # the key, in validation's context, of what relative paths are relative to
 _UNIX_PATH_BYTES: Final = 107  # sizeof(sun_path) less the zero at its end
-
-T = TypeVar("T")
 
 
 class Options(BaseModel):
@@ -85,7 +81,7 @@ def _named_folder(value: object) -> object:
     return value
 
 
-def _each_once(values: tuple[T, ...]) -> tuple[T, ...]:
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"{toml(value)} stands there twice")
@@ -114,9 +110,7 @@ Token = Annotated[
     Field(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"),
     Allowed("a protocol's name: letters, digits and !#$%&'*+-.^_`|~"),
 ]
-Account = Annotated[
-    str, Field(pattern=r"^[^\s:/,]*$"), Allowed("the name or number of an account of this system, or empty")
-]
+Account = Annotated[str, Field(pattern=r"^[^\s:/,]*$"), Allowed("the name or number of an account, or empty")]
 FilePath = Annotated[str, AfterValidator(_absolute)]
 SocketPath = Annotated[str, AfterValidator(_absolute), AfterValidator(_short_path)]
 Folder = Annotated[
@@ -283,7 +277,7 @@ class Limits(Table):
 
     max_fragments: Size = 4096
     """Frames that one message may be cut into: empty fragments cost a peer nothing and the daemon some work each.  More
-    gets Close 1009."""
+    gets Close 1008."""
 
     max_head_bytes: int = Field(16_384, ge=512, le=1 << 20)
     """The largest head of an HTTP request, all its lines together; a larger one gets 431.  It is kept as long as the
@@ -449,7 +443,7 @@ class ProtocolTimeouts(Table):
 class ProtocolTable(Table):
     """What one protocol is given: the plugin's own options, and its limits and timeouts, which belong to wsd.
 
-    `wsd plugins` lists the protocols and their options.
+    `wsd plugins` lists the protocols and their files, which say what options there are.
     """
 
     model_config = ConfigDict(extra="allow")

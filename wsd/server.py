@@ -82,32 +82,33 @@ def stop_seconds(config: Config) -> float:
 
 
 def _serve(config: Config, readiness: process.Readiness, levels: int | None) -> int:
-    """Everything from the detaching to the end; whatever ends it is said to the starter."""
+    """Everything from the detaching to the end; whatever ends it is said to the starter, and logged."""
+    target = LogTarget(readiness, levels)
     try:
-        status = _serve_or_raise(config, readiness, levels)
+        _serve_or_raise(config, readiness, target)
+        status = 0
     except (ConfigError, PluginError, StartError) as error:
-        readiness.say(f"wsd: {error}")
-        log_failure(readiness, str(error))
+        _tell(readiness, str(error))
         status = error.exit_status
     except Exception:
         import traceback
 
-        text = f"wsd: this is a bug in wsd, please report it\n{traceback.format_exc()}"
-        readiness.say(text)
-        log_failure(readiness, text)
+        _tell(readiness, f"this is a bug in wsd, please report it\n{traceback.format_exc()}")
         status = EXIT_RUNTIME
+    target.close()
     readiness.done(status)
     return status
 
 
-def log_failure(readiness: process.Readiness, text: str) -> None:
-    """Into the log as well, where it is not the terminal that has just been told."""
-    if readiness.is_detached:
-        for line in text.splitlines():
+def _tell(readiness: process.Readiness, text: str) -> None:
+    """What ended us: to the starter, and to the log where that is another place."""
+    for line in text.splitlines():
+        readiness.say(f"wsd: {line}")
+        if readiness.is_detached:
             log.err("%s", line)
 
 
-def _serve_or_raise(config: Config, readiness: process.Readiness, levels: int | None) -> int:
+def _serve_or_raise(config: Config, readiness: process.Readiness, target: LogTarget) -> None:
     foreground = not readiness.is_detached
     lock = pidfile(config, foreground=foreground)
     account = privileges.resolve_account(config)
@@ -115,22 +116,19 @@ def _serve_or_raise(config: Config, readiness: process.Readiness, levels: int | 
     with contextlib.ExitStack() as stack:
         umask = int(config.daemon.umask, 8)
         stack.enter_context(process.open_context(lock, detach=not foreground, umask=umask, preserve=preserve))
-        stack.callback(log.set_level, log.level(), log.emit_stderr)
-        syslog = open_log(config, readiness, levels)
+        target.open(config)
         log.notice("wsd %s, pid %d, %s", __version__, os.getpid(), config.path)
         if lock.absent:
             log.warn("%s; going on without a pidfile, and without `wsd stop`, `reload` and `status`", lock.absent)
         if lock.stale:
             log.warn("%s", lock.stale)
-        server = Server(config, readiness, levels)
-        server.watch_syslog(syslog)
+        server = Server(config, readiness, target)
         stack.callback(server.close)
         server.open(None if lock.absent else control.control_path(lock.path))
         become(account)
         privileges.prove_readable(needed_again(config))
         server.begin(lock)
         server.loop()
-        return 0
 
 
 def become(account: privileges.Account | None) -> None:
@@ -144,23 +142,63 @@ def become(account: privileges.Account | None) -> None:
 # -- the log ----------------------------------------------------------------------------------------------------------
 
 
-def open_log(config: Config, readiness: process.Readiness, levels: int | None) -> log.Syslog | None:
-    """Send the log where the configuration says; returns the syslog emitter if that is where."""
-    log.set_level(log.parse_levels(config.log.levels) if levels is None else levels)
-    target = config.log.target
-    if target == "auto":
-        target = "syslog" if readiness.is_detached else "stderr"
-    if target == "stderr":
-        if readiness.is_detached:
-            readiness.say('wsd: log.target is "stderr", and a detached daemon has none: nothing will be logged')
-        log.set_level(log.level(), log.emit_stderr_journal if is_journal() else log.emit_stderr)
-        return None
-    syslog = log.Syslog(config.log.syslog_socket)
-    log.set_level(log.level(), syslog)
-    syslog.flush()
-    if not syslog.connected:
-        readiness.say(f"wsd: log.syslog_socket: {syslog.socket_path}: {syslog.error}; it is tried again as it goes on")
-    return syslog
+class LogTarget:
+    """Sends the log where the configuration says, from the detaching on, and elsewhere when a reload changes that.
+
+    Args:
+        levels: In place of the configured ones, for once.
+    """
+
+    def __init__(self, readiness: process.Readiness, levels: int | None) -> None:
+        self._readiness = readiness
+        self._levels = levels
+        self._syslog: log.Syslog | None = None
+        self._context: Context | None = None
+
+    def open(self, config: Config) -> None:
+        """Log by `config` from now on."""
+        old, self._syslog = self._syslog, None
+        bits = log.parse_levels(config.log.levels) if self._levels is None else self._levels
+        target = config.log.target
+        if target == "auto":
+            target = "syslog" if self._readiness.is_detached else "stderr"
+        if target == "syslog":
+            self._open_syslog(config.log.syslog_socket, bits)
+        else:
+            if self._readiness.is_detached:
+                self._readiness.say(
+                    'wsd: log.target = "stderr", and a detached daemon has none: nothing will be logged'
+                )
+            log.set_level(bits, log.emit_stderr_journal if is_journal() else log.emit_stderr)
+        if old is not None:
+            old.close()
+
+    def close(self) -> None:
+        """Send what can still be sent."""
+        if self._syslog is not None:
+            self._syslog.close()
+
+    def serve(self, context: Context) -> None:
+        """Have lines that syslog did not take sent later, by a timer that is there only while some wait."""
+        self._context = context
+        if self._syslog is not None and self._syslog.pending:
+            self._retry_later()
+
+    def _open_syslog(self, path: str, bits: int) -> None:
+        syslog = self._syslog = log.Syslog(path)
+        syslog.on_pending = self._retry_later
+        log.set_level(bits, syslog)
+        syslog.flush()
+        if not syslog.connected:
+            self._readiness.say(f"wsd: log.syslog_socket: {path}: {syslog.error}; it is tried again as it goes on")
+
+    def _retry_later(self) -> None:
+        if self._context is not None and not self._context.is_closed:
+            self._context.call_later(_SYSLOG_RETRY_SECONDS, self._retry)
+
+    def _retry(self) -> None:
+        if self._syslog is not None and not self._syslog.flush():
+            self._retry_later()
 
 
 def is_journal() -> bool:
@@ -236,11 +274,12 @@ class Signals:
 class Server:
     """A running daemon: a context, what it serves, and everybody who may tell it what to do."""
 
-    def __init__(self, config: Config, readiness: process.Readiness, levels: int | None) -> None:
+    def __init__(self, config: Config, readiness: process.Readiness, target: LogTarget) -> None:
         self.config = config
         self.readiness = readiness
-        self.levels = levels
+        self.target = target
         self.context = Context([Http()], limits=config.limits, timeouts=config.timeouts, keepalive=config.keepalive)
+        target.serve(self.context)
         self.assembly = Assembly(self.context, config)
         self.notifier = Notifier(os.environ)
         self.began = time.monotonic()
@@ -300,24 +339,6 @@ class Server:
             return
         for listener in self.context.listeners:
             print(f"wsd: listening on {listener.url}", flush=True)
-
-    def watch_syslog(self, syslog: log.Syslog | None) -> None:
-        """Have lines that the receiver did not take sent later, by a timer that is there only while some wait."""
-
-        if syslog is None:
-            return
-        emitter = syslog
-
-        def later() -> None:
-            self.context.call_later(_SYSLOG_RETRY_SECONDS, again)
-
-        def again() -> None:
-            if not emitter.flush():
-                later()
-
-        emitter.on_pending = later
-        if emitter.pending:
-            later()
 
     def _sign_of_life(self) -> None:
         """Tell the manager how we are, and do so again; a plugin that holds the loop stops this too."""
@@ -405,7 +426,7 @@ class Server:
         self.assembly.reload(config)
         old, self.config = self.config, config
         if config.log != old.log:
-            self.watch_syslog(open_log(config, self.readiness, self.levels))
+            self.target.open(config)
 
     # -- being asked --------------------------------------------------------------------------------------------------
 

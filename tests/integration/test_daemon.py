@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import CLOSE, connect
+from tests.support.client import CLOSE, close_frame, connect
 from tests.support.daemon import WSD, Site, lock_holder, wait_gone
 from tests.support.timing import PATIENCE, wait_until
 
@@ -300,7 +300,8 @@ def test_a_signal_stops_it_orderly(site: Site, number: int) -> None:
         os.kill(pid, number)
         closing = client.receive_close()
         assert closing.close_code == 1001
-        client.finish(1001)
+        client.send(close_frame(1001))
+        assert client.receive_end() == b""
         assert site.wait_end() == 0
     assert site.said("closed 1001")
     assert site.said("destroyed")
@@ -319,7 +320,8 @@ def test_a_stop_under_load_tells_everybody(site: Site) -> None:
             while (frame := client.receive_frame()).opcode != CLOSE:
                 assert frame.payload == b"x" * 1000
             assert frame.close_code == 1001
-            client.finish(1001)
+            client.send(close_frame(1001))
+        assert client.receive_end() == b""
         assert site.wait_end() == 0
     finally:
         for client in clients:

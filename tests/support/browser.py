@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import subprocess
@@ -82,7 +81,9 @@ class Browser:
 
     def text(self, selector: str) -> str:
         """What a person reads in the first element that `selector` names; a field's value."""
-        found = self.run("const e = document.querySelector(arguments[0]); return e && (e.value ?? e.innerText)", selector)
+        found = self.run(
+            "const e = document.querySelector(arguments[0]); return e && (e.value ?? e.innerText)", selector
+        )
         assert found is not None, f"{selector} is not on the page"
         return str(found)
 
@@ -125,9 +126,6 @@ class Browser:
         """Wait until the text of an element matches `pattern`; gives the text."""
         wait_until(lambda: re.search(pattern, self.text(selector)), what=f"{selector} shows {pattern}")
         return self.text(selector)
-
-    def screenshot(self, file: Path) -> None:
-        file.write_bytes(base64.b64decode(self.command("GET", "/screenshot")))
 
 
 @contextmanager

@@ -285,7 +285,7 @@ class Client:
     def request(self, data: bytes | str) -> HttpResponse:
         """Send a request as it stands, and read its response."""
         self.send(data.encode() if isinstance(data, str) else data)
-        return self.receive_response(has_body=not data[:4] in ("HEAD", b"HEAD"))
+        return self.receive_response(has_body=data[:4] not in ("HEAD", b"HEAD"))
 
     def upgrade(self, path: str = "/", protocols: str | None = None, **options: object) -> HttpResponse:
         """Do the opening handshake; the answer must be a good 101."""
@@ -320,5 +320,3 @@ def connect(
         client.disconnect()
         raise
     return client
-
-

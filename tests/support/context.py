@@ -108,3 +108,4 @@ def running(
         if served.error is not None:
             raise served.error
         assert not alive, "the context did not stop"
+        assert not context.counters.bugs, "the context met a bug of its own; see the log"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import Field, field_validator
 
 from wsd import config
-from wsd.config import Config, ConfigError, Options, fill_options, find, load, packaged, schema
-from wsd.errors import Problem
+from wsd.config import Config, Options, fill_options, find, load, packaged, schema
+from wsd.errors import ConfigError, Problem
 from wsd.log import escape
 from wsd.problems import toml, validate
 
@@ -290,6 +290,10 @@ def test_options_for_a_protocol_that_has_none_are_refused() -> None:
 
 def test_a_huge_number_in_the_options_is_refused() -> None:
     assert options_refused({"ring_size": 16**5000})[0].startswith("protocols.room: cannot be used: ")
+
+
+def test_a_table_from_elsewhere_than_toml_is_refused() -> None:
+    assert options_refused({"ring_size": b"3"}) == ["protocols.room: cannot be used: a bytes is no TOML"]
 
 
 # -- described --------------------------------------------------------------------------------------------------------

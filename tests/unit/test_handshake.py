@@ -261,7 +261,7 @@ def test_what_belongs_to_the_handshake_cannot_be_added(name: str) -> None:
     ],
 )
 def test_no_header_takes_long(field: tuple[str, str]) -> None:
-    """Linear: twice the header does not take four times as long, with room for a machine that is busy."""
+    """Sixteen times the header would take 256 times as long if it were quadratic; a busy machine is forgiven much."""
 
     def took(value: str) -> float:
         best = 1e9
@@ -276,4 +276,4 @@ def test_no_header_takes_long(field: tuple[str, str]) -> None:
             best = min(best, time.perf_counter() - start)
         return best
 
-    assert took(field[1]) < 3.5 * took(field[1][: len(field[1]) // 2]) + 0.001
+    assert took(field[1]) < 64 * took(field[1][: len(field[1]) // 16]) + 0.001

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from hashlib import sha256
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -256,16 +259,17 @@ def test_one_reader_reads_one_request_after_the_other() -> None:
     reader = HeadReader()
     found = reader.feed(GET + GET[:-1])
     assert found is not None
-    assert reader.is_empty
+    empty = [reader.is_empty]
     assert reader.feed(found[1]) is None
-    assert not reader.is_empty
+    empty.append(reader.is_empty)
+    assert empty == [True, False]
     found = reader.feed(b"\n")
     assert found is not None
     assert found[0].raw == GET
 
 
 def test_byte_by_byte_is_not_quadratic() -> None:
-    """Counted in bytes looked at by doubling the size: four times the time would be quadratic."""
+    """Sixteen times the bytes would take 256 times as long if it were; a busy machine is forgiven a factor of four."""
 
     def took(size: int) -> float:
         head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * size
@@ -278,20 +282,27 @@ def test_byte_by_byte_is_not_quadratic() -> None:
             best = min(best, time.perf_counter() - start)
         return best
 
-    assert took(40000) < 3 * took(20000)
+    assert took(40000) < 64 * took(2500)
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
 def test_any_bytes_are_accepted_or_refused_and_nothing_else(data: bytes, cuts: list[int]) -> None:
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-    pieces = [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    pieces = [data[a:b] for a, b in pairwise(places)]
     assert outcome(pieces, **LIMITS) == outcome([data], **LIMITS)
 
 
 PARTS = st.sampled_from(
-    [b"GET", b"POST", b" ", b"/", b"http://a", b"*", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b"\r\n\r\n"]
-    + [b"Host: a\r\n", b"Host", b":", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"\0", b"\xff"]
-    + [b"GET / HTTP/1.1\r\n", b"Connection: Upgrade\r\nUpgrade: websocket\r\n", b"Sec-WebSocket-Key: a\r\n", b"x" * 60]
+    (
+        *(b"GET", b"POST", b" ", b"/", b"http://a", b"*", b"HTTP/1.1", b"HTTP/1.0", b"\r\n", b"\n", b"\r", b"\r\n\r\n"),
+        *(b"Host: a\r\n", b"Host", b":", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"\0", b"\xff"),
+        *(
+            b"GET / HTTP/1.1\r\n",
+            b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+            b"Sec-WebSocket-Key: a\r\n",
+            b"x" * 60,
+        ),
+    )
 )
 
 
@@ -401,7 +412,7 @@ def read_chunks(pieces: list[bytes], max_bytes: int = 1000) -> tuple[bytes, byte
         (b"3e8\r\n" + b"a" * 1000 + b"\r\n1\r\n", 413),
         (b"0\r\nTrailer : x\r\n\r\n", 400),
         (b"0\r\n folded\r\n\r\n", 400),
-        (b"1;" + b"x" * MAX_CHUNK_LINE_BYTES, 400),
+        (b"1;" + b"x" * (MAX_CHUNK_LINE_BYTES + 1), 400),
         ((b"1;" + b"x" * 200 + b"\r\na\r\n") * 30, 400),
         (b"0\r\n" + (b"T: " + b"x" * 200 + b"\r\n") * 30, 400),
     ],
@@ -519,9 +530,6 @@ def test_an_error_page_is_escaped_and_allows_nothing_but_its_own_style() -> None
     policy = page.headers.get("Content-Security-Policy") or ""
     style = re.search(r"<style>(.*)</style>", text)
     assert style is not None
-    from base64 import b64encode
-    from hashlib import sha256
-
     assert f"'sha256-{b64encode(sha256(style[1].encode()).digest()).decode()}'" in policy
     assert "default-src 'none'" in policy
     assert (page.status, page.headers.get("X")) == (404, "y")

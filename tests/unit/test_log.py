@@ -479,6 +479,13 @@ def test_the_longest_line_fits_a_datagram(receiver: Receiver, syslog: Syslog) ->
     assert len(line.encode()) < 4096
 
 
+def test_a_line_that_no_datagram_holds_keeps_nobody_waiting(receiver: Receiver, syslog: Syslog) -> None:
+    syslog(log.INFO, "x" * 10_000_000)  # past log(), which would have cut it
+    syslog(log.INFO, "next")
+    assert receiver.texts() == [f"1 lines dropped: {receiver.path} took none", "next"]
+    assert (syslog.pending, syslog.dropped) == (0, 1)
+
+
 def test_the_shipped_emitter_speaks_to_dev_log() -> None:
     assert isinstance(log.emit_syslog, Syslog)
     assert log.emit_syslog.socket_path == "/dev/log"

@@ -34,7 +34,7 @@ def test_every_option_stands_there_once() -> None:
     for name, field in Config.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type):
-            assert list(shown[name]) == list(kind.model_fields), name  # type: ignore[attr-defined]
+            assert list(shown[name]) == list(kind.model_fields), name
     for name in Listen.model_fields:
         assert (name in shown["listen"][0]) == (getattr(Config().listen[0], name) is not None)
         assert len(re.findall(rf"^#?{name} = ", default_text(), re.MULTILINE)) == 1, name

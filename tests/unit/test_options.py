@@ -93,7 +93,7 @@ limits = 3
 [daemon] ; umask = '0028'
     daemon.umask: found "0028"; allowed: three octal digits in quotes, such as "0660"
 [daemon] ; user = 'a b'
-    daemon.user: found "a b"; allowed: the name or number of an account of this system, or empty
+    daemon.user: found "a b"; allowed: the name or number of an account, or empty
 [daemon] ; pidfile = "a\\u0000b"
     daemon.pidfile: found "a\\x00b"; a path cannot hold a NUL
 [plugins] ; folders = ['']
@@ -146,6 +146,9 @@ limits = 3
 [[listen]] ; interface = '::' ; v6_only = false ; [[listen]]
     listen[1].port: found interface = "127.0.0.1" and port = 7681; listen[0] has interface = "::" and port = 7681
     already
+[[listen]] ; interface = 'localhost' ; [[listen]] ; interface = 'LOCALHOST'
+    listen[1].port: found interface = "LOCALHOST" and port = 7681; listen[0] has interface = "localhost" and port =
+    7681 already
 [[listen]] ; interface = '0::1' ; [[listen]] ; interface = '::1'
     listen[1].port: found interface = "::1" and port = 7681; listen[0] has interface = "0::1" and port = 7681
     already

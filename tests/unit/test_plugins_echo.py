@@ -79,6 +79,29 @@ def test_reading_goes_on_at_half_the_bound(wsi: FakeWsi) -> None:
     assert wsi.session.size == 0
 
 
+def test_a_message_may_come_whole_before_any_of_it_is_read(wsi: FakeWsi) -> None:
+    for _ in range(9):
+        receive(wsi, b"x" * 100, final=False)
+        assert wsi.is_reading
+    receive(wsi, b"x" * 100)
+    assert not wsi.is_reading
+
+
+def test_more_than_the_largest_message_is_too_much_anywhere(wsi: FakeWsi) -> None:
+    receive(wsi, b"y" * 100)
+    for _ in range(10):
+        receive(wsi, b"x" * 100, final=False)
+    assert wsi.is_reading
+    receive(wsi, b"x", final=False)
+    assert not wsi.is_reading
+
+
+def test_without_a_limit_on_messages_the_bound_holds_at_once(wsi: FakeWsi) -> None:
+    wsi.binding.max_message_bytes = 0
+    receive(wsi, b"x" * 101, final=False)
+    assert not wsi.is_reading
+
+
 def test_a_spurious_call_writes_nothing(echo: Any, wsi: FakeWsi) -> None:
     echo.on_writeable(wsi)
     assert wsi.take() == []

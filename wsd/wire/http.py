@@ -35,7 +35,7 @@ _VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110 5.5
 _HEADER_LINES: Final = re.compile(rb"(?:" + TOKEN + rb":" + _VALUE + rb"\r\n)*\r\n")
 _TARGET_END: Final = re.compile(rb"[ \n]")
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
-_ABSOLUTE: Final = re.compile(r"https?://([^/?#@]+)([^#]*)\Z", re.IGNORECASE)
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#@]+)((?:[/?][^#]*)?)\Z", re.IGNORECASE)
 # RFC 9112 3.2: Host = uri-host [ ":" port ]; empty where the target has no authority.
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::[0-9]*)?\Z")
 

@@ -1,0 +1,389 @@
+"""Writes docs/plugins.md out of the docstrings of what a plugin uses.  Run it with: python docs/make_plugins_md.py
+
+Owns the order of the page and the few words around the reference.  What a hook or method does is said in its docstring
+and nowhere else; a public name that is in none of the lists below is an error, so that somebody decides.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from wsd.context import Context  # noqa: E402
+from wsd.errors import Reject  # noqa: E402
+from wsd.protocol import _REASONS, HOOKS, Protocol, callback_protocol  # noqa: E402
+from wsd.reasons import Reason  # noqa: E402
+from wsd.ring import Ring, Tail  # noqa: E402
+from wsd.wire.headers import Headers  # noqa: E402
+from wsd.wire.http import Request  # noqa: E402
+from wsd.wire.response import Response  # noqa: E402
+from wsd.wsi import Wsi  # noqa: E402
+
+TARGET = ROOT / "docs" / "plugins.md"
+
+# Attributes that are set when the object is made, and so have no docstring of their own.
+ATTRIBUTES: dict[tuple[type, str], str] = {
+    (Wsi, "context"): "The context that serves it.",
+    (Wsi, "listener"): "The listener that accepted it.",
+    (Wsi, "local"): "This end's address, a `Peer`.",
+    (Wsi, "peer"): "The other end's address, a `Peer`: `peer.address`, `peer.port`.",
+    (Wsi, "request"): "The request that opened it, readable for the wsi's whole life.",
+    (Wsi, "session"): "Yours: what `Session` gave, or whatever you put there.",
+    (Wsi, "subprotocol"): "The subprotocol that was agreed on; None if the peer asked for none.",
+    (Context, "counters"): "Plain ints, counted since the start.",
+    (Context, "keepalive"): "The `Keepalive` it was made with.",
+    (Context, "limits"): "The `Limits` it was made with.",
+    (Context, "listeners"): "Every open listener.",
+    (Context, "max_connections"): "How many connections it takes at one time.",
+    (Context, "now"): "`time.monotonic()` at the head of this turn.",
+    (Context, "stopping"): "Whether `stop()` was called.",
+    (Context, "timeouts"): "The `Timeouts` it was made with.",
+}
+
+WSI = {
+    "What it is": "protocol context listener session request subprotocol extensions peer local tag is_client"
+    " is_established is_closing fileno",
+    "Receiving": "is_first_fragment is_final_fragment remaining_packet_payload frame_is_binary rx_flow_control",
+    "Sending": "callback_on_writable write send_pipe_choked send ping",
+    "Time": "set_timer set_timeout",
+    "Closing": "close",
+}
+# The rest of a wsi is for the loop and the HTTP role.
+WSI_INTERNAL = (
+    "FAILED abort bind binding call finish number on_events pause_reading put reap resume role send_frame"
+    " service_write set_deadline stop unsent upgrade want_writable"
+)
+
+CONTEXT = {
+    "For plugins": "protocols wsi_count counters limits timeouts keepalive max_connections now stopping call_later"
+    " cancel_service callback_on_writable_all_protocol rx_flow_allow_all_protocol watch set_interest unwatch",
+    "For those who embed it": "listen listeners remove_listener add_protocol retire_protocol service run stop close",
+}
+
+PROTOCOL = {"What a class says": "name Session Options max_message_bytes", "What it can do": "context wsis broadcast"}
+
+OTHERS: dict[type, str] = {
+    Request: "method target path query args arg headers host http_version",
+    Response: "",
+    Headers: "",
+    Reject: "",
+    Ring: "",
+    Tail: "",
+}
+
+INTRODUCTION = """\
+A plugin is one Python file, or one package, in a plugins folder.  It ends with `protocols = [...]`: what it offers.
+`wsd new-plugin NAME` writes one that works, with a test beside it; `wsd plugins` lists what is found; `wsd check` says
+what is wrong.  This is a whole one, `plugins/chat.py`:
+
+```python
+{chat}
+```
+
+## Where plugins are found
+
+- In each of the `folders` of the configuration's table `[plugins]`: every `*.py` file, and every folder with an
+  `__init__.py`, in the order of their names.  Left alone is what begins with a dot, with `_` or with `test_`, and
+  `conftest.py`.
+- In installed packages, by the entry point group `wsd.plugins`.  The entry point is a module with `protocols`, a list,
+  or one protocol.  A new version of a package takes a restart.
+- Among those that came with wsd.  They are served only where a listener names them, and give way to a protocol of the
+  same name in one of `folders`.
+
+Two protocols of one name are an error in the second.  What a file may do:
+
+- **A file imports nothing that lies beside it; a package imports its own parts with `from .helper import x`.**  So two
+  plugins may each have a `helper`, and one that is called `json.py` stands in nobody's way.
+- Its source is compiled as it is read: no `.pyc` is written beside it, and none is believed.
+- A reload reads all files anew.  A protocol whose sources and options are the same keeps its instance, with its rooms
+  and counters.  A changed one gets a new instance for new connections; the old one lives until its last connection has
+  closed.  A module's top level runs at each reload, so open files and sockets in `on_protocol_init`, not there.
+- A plugin that cannot be used is logged with file and line and left out; where a listener names one of its protocols,
+  it stops the start, or refuses the reload.
+- Started as root, wsd loads no plugin that somebody else could have written: file, folder and every folder above
+  must belong to root or the configured `user`, and not be writable by everybody (a sticky folder above, like `/tmp`,
+  may be).
+
+## Two styles
+
+**A class** with hooks, as above.  There is one instance of it, shared by all listeners: `self` is where rooms and
+counters live.
+
+**A callback**, for those who have a plugin of libwebsockets to bring: one function gets a reason, the session and the
+data.  `plugins/dumb_increment.py` is written so.  `data` is what the hook would get after the wsi: nothing is None, one
+argument is itself, more are a tuple.  The numbers of the reasons are libwebsockets' own.
+
+```python
+{callback_signature}
+```
+
+{callback_doc}
+
+## The order of things
+
+```
+on_protocol_init                                  once, before any connection
+    on_filter_network_connection                  (protocol 0) a connection was accepted
+        on_http ... on_closed_http                (protocol 0) requests that are no upgrade
+        Session()                                 an upgrade request for this protocol
+        on_filter_protocol_connection
+        on_add_headers
+        on_established                            the 101 is on its way
+            on_receive or on_message              \\
+            on_writeable                           | in any order,
+            on_pong                                | any number of times
+            on_timer                              /
+        on_peer_close                             if the peer closes first
+        on_closed                                 exactly once for each on_established
+on_protocol_destroy                               once, at the end
+```
+
+Everything runs in one thread, and no hook runs inside another: what your call makes due (a close, resumed delivery) is
+done when the hook has returned.  A hook that takes long stops everybody.  The only call that another thread may make is
+`context.cancel_service()`.
+
+**Protocol 0** is the one whose HTTP hooks run: the first of a context, in the daemon the built-in `http`; a listener
+may name another as its `http_protocol`.
+
+## What a hook answers
+
+| answer | what it does |
+|---|---|
+| `None`, `OK` (0) | go on |
+| `CLOSE` (-1), any other int but 0 | close this connection with 1000; before `on_established`: refuse it with 403 |
+| anything else truthy, `True` too | a mistake: logged, closed with 1011; before `on_established`: 500 |
+| an exception | logged with your file and line, closed with 1011; before `on_established`: 500 |
+
+`on_http` and `on_http_body_completion` may answer a `Response` as well.  `on_filter_protocol_connection` and
+`on_add_headers` may raise `Reject`.  `wsi.close(code, close_reason)` closes with another code.  Whatever a plugin does
+to one connection, the daemon and all other connections go on.
+
+## Receiving
+
+Write `on_message` for whole messages, or `on_receive` for pieces as they arrive; not both.  A message of more than
+`max_message_bytes` is refused with 1009; 0, no limit, is for `on_receive` only.  `wsi.rx_flow_control(False)` stops the
+delivery at once, what was read already included.
+
+## Sending
+
+From anywhere, `wsi.send(message)` and `self.broadcast(message)` queue a message.  A peer whose queue grows over
+`max_queue_bytes` is closed with 1008.
+
+For more control ask with `wsi.callback_on_writable()` and, in `on_writeable`, call `wsi.write(...)` until
+`wsi.send_pipe_choked`; then ask again.  Nothing is buffered for you that way but what is on its way already, so what
+you produce is as fast as the peer reads.  The shipped `echo` and `lws_mirror` are written so.
+
+## Options
+
+A protocol's `Options` is filled from the table `[protocols.NAME]`; an unknown or wrong key stops the start, with its
+place.  It is a [pydantic](https://docs.pydantic.dev) model: give each field a type, a default and, with
+`pydantic.Field`, its bounds.  The sub-tables `limits` and `timeouts` belong to wsd.
+
+```python
+{options}
+```
+
+## Logging
+
+`from wsd import log`, then `log.user("%s: won", wsi.tag)`, or `err`, `warn`, `notice`, `info`, `debug`.  What peers
+sent is escaped for you.
+"""
+
+
+def page() -> str:
+    """The whole text of docs/plugins.md."""
+    parts = [
+        "<!-- Made by docs/make_plugins_md.py from the docstrings: edit those, and run it. -->",
+        "# Writing plugins",
+        introduction(),
+        "## Hooks",
+        *hook_sections(),
+        reasons(),
+        "## Protocol",
+        *members(Protocol, PROTOCOL),
+        "## Wsi",
+        prose(inspect.getdoc(Wsi)),
+        *members(Wsi, WSI),
+        "## Context",
+        prose(inspect.getdoc(Context)),
+        *members(Context, CONTEXT),
+        "## What else `from wsd import` gives",
+        *[other(cls, names) for cls, names in OTHERS.items()],
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def introduction() -> str:
+    example = (ROOT / "plugins" / "echo.py").read_text()
+    options = re.search(r"class EchoOptions.*?\n\n\n", example, re.DOTALL)
+    assert options, "plugins/echo.py has no EchoOptions"
+    words = {
+        "chat": (ROOT / "plugins" / "chat.py").read_text().strip(),
+        "callback_signature": f"@callback_protocol{_signature(callback_protocol)}\n"
+        "def callback(wsi, reason, user, data): ...",
+        "callback_doc": prose(inspect.getdoc(callback_protocol)),
+        "options": "from pydantic import Field\n\nfrom wsd import Options\n\n\n" + options[0].strip(),
+    }
+    return re.sub("|".join(f"{{{word}}}" for word in words), lambda found: words[found[0][1:-1]], INTRODUCTION)
+
+
+# -- hooks -------------------------------------------------------------------------------------------------------------
+
+
+def hook_sections() -> list[str]:
+    """The hooks in the order and under the headings of protocol.py."""
+    parts: list[str] = []
+    for heading, names in _headings().items():
+        hooks = [name for name in names if name in HOOKS]
+        if hooks:
+            parts.append(f"### {heading[:1].upper()}{heading[1:]}")
+            parts += [_function(name, getattr(Protocol, name)) for name in hooks]
+    return parts
+
+
+def _headings() -> dict[str, list[str]]:
+    """The methods of Protocol by the `# -- heading ---` above them."""
+    found: dict[str, list[str]] = {}
+    heading = ""
+    for line in inspect.getsource(Protocol).splitlines():
+        if title := re.match(r" +# -- (.+?) -*$", line):
+            heading = title[1]
+        elif method := re.match(r"    def (\w+)", line):
+            found.setdefault(heading, []).append(method[1])
+    return found
+
+
+def reasons() -> str:
+    """The table for the callback style."""
+    lines = ["### Reasons of the callback style", "", "| reason | number | hook | data |", "|---|--:|---|---|"]
+    for hook, reason in _REASONS.items():
+        names = [f"`{name}`" for name in inspect.signature(getattr(Protocol, hook)).parameters]
+        data = ", ".join(name for name in names if name not in ("`self`", "`wsi`")) or "None"
+        lines.append(f"| `Reason.{reason.name}` | {reason.value} | `{hook}` | {data} |")
+    lines += ["", f"From `Reason.USER` ({Reason.USER.value}) on the numbers are yours."]
+    return "\n".join(lines)
+
+
+# -- classes -----------------------------------------------------------------------------------------------------------
+
+
+def members(cls: type, groups: dict[str, str]) -> list[str]:
+    """The members of a class, under the headings that its groups are."""
+    parts: list[str] = []
+    for heading, names in groups.items():
+        parts.append(f"### {cls.__name__}: {heading[:1].lower()}{heading[1:]}")
+        parts += [_member(cls, name) for name in names.split()]
+    return parts
+
+
+def other(cls: type, names: str) -> str:
+    """A small class: its own words, and those of its members."""
+    signature = "" if cls is Request or issubclass(cls, Exception) else _signature(cls)
+    lines = [f"### `{cls.__name__}{signature}`", "", prose(inspect.getdoc(cls)), ""]
+    public = names.split() or [name for name in vars(cls) if not name.startswith("_") and _text(cls, name)]
+    for name in public:
+        member = inspect.getattr_static(cls, name, None)
+        call = _signature(member) if inspect.isfunction(member) else ""
+        lines.append(f"- `{name}{call}`: {_one_line(_text(cls, name))}")
+    return "\n".join(lines)
+
+
+def _member(cls: type, name: str) -> str:
+    member = inspect.getattr_static(cls, name, None)
+    if inspect.isfunction(member):
+        return _function(name, member)
+    return f"#### `{name}`\n\n{prose(_text(cls, name))}"
+
+
+def _function(name: str, function: Any) -> str:
+    return f"#### `{name}{_signature(function)}`\n\n{prose(inspect.getdoc(function))}"
+
+
+def _signature(function: Any) -> str:
+    """`(wsi, data: bytes, final=True)`: without self, and with types only where they are short and plain."""
+    parameters = [item for item in inspect.signature(function).parameters.values() if item.name != "self"]
+    plain = [item.replace(annotation=inspect.Parameter.empty) for item in parameters]
+    return str(inspect.Signature(plain)).replace(" = ", "=")
+
+
+def _text(cls: type, name: str) -> str:
+    """What is said about a member: its docstring, the string below it, or the list of attributes above."""
+    if (cls, name) in ATTRIBUTES:
+        return ATTRIBUTES[cls, name]
+    member = inspect.getattr_static(cls, name, None)
+    if isinstance(member, property) or inspect.isfunction(member):
+        return inspect.getdoc(member) or ""
+    for base in cls.__mro__:
+        if name in (texts := _strings_below(base)):
+            return texts[name]
+    return ""
+
+
+def _strings_below(cls: type) -> dict[str, str]:
+    """The strings that stand below assignments in a class and in its __init__, as docstrings of attributes do."""
+    if cls.__module__ == "builtins":
+        return {}
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    found = {}
+    for node in ast.walk(tree):
+        body = node.body if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
+        for above, below in itertools.pairwise(body):
+            targets = above.targets if isinstance(above, ast.Assign) else [getattr(above, "target", None)]
+            name = getattr(targets[0], "id", None) or getattr(targets[0], "attr", None)
+            if name and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                found[name] = inspect.cleandoc(str(below.value.value))
+    return found
+
+
+# -- docstrings --------------------------------------------------------------------------------------------------------
+
+
+def prose(docstring: str | None) -> str:
+    """A docstring as Markdown: its sections `Args:` and `Raises:` become lists."""
+    lines: list[str] = []
+    for paragraph in (docstring or "").split("\n\n"):
+        section = re.match(r"(Args|Raises|Attributes):(.*)", paragraph)
+        if section is None:
+            lines += [paragraph, ""]
+            continue
+        title = {"Args": "Arguments", "Attributes": "Attributes", "Raises": "Raises"}[section[1]]
+        body = section[2].strip() or textwrap.dedent(paragraph.partition("\n")[2])
+        lines += [f"{title}:", ""]
+        for entry in re.split(r"\n(?=\S)", body):
+            names, _, text = _one_line(entry).partition(": ")
+            lines.append(f"- {', '.join(f'`{name}`' for name in names.split(', '))}: {text}")
+        lines.append("")
+    return "\n".join(lines).strip()
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def undecided() -> dict[str, set[str]]:
+    """Public names that are neither on the page nor said to be internal, and those on it that are gone."""
+    missing: dict[str, set[str]] = {}
+    for cls, groups, internal in ((Wsi, WSI, WSI_INTERNAL.split()), (Protocol, PROTOCOL, list(HOOKS))):
+        there = {name for name in dir(cls) if not name.startswith("_")} | set(getattr(cls, "__annotations__", ()))
+        there = {name for name in there if not name.startswith("_")}
+        listed = {name for names in groups.values() for name in names.split()}
+        missing[cls.__name__] = there ^ (listed | set(internal))
+    listed = {name for names in CONTEXT.values() for name in names.split()}
+    missing["Context"] = {name for name in listed if not _text(Context, name)}
+    return {name: names for name, names in missing.items() if names}
+
+
+if __name__ == "__main__":
+    if wrong := undecided():
+        sys.exit(f"docs/make_plugins_md.py: not decided whether these are for plugins: {wrong}")
+    TARGET.write_text(page())
+    print(TARGET)
