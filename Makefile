@@ -95,7 +95,7 @@ others: python
 	  done="$$done $$version"; env=$(VENV)-$$version; \
 	  if [ ! $$env/.installed -nt pyproject.toml ]; then \
 	    echo "making $$env"; \
-	    $$python -m venv $$env && $$env/bin/python $(PIP) --editable '.[test]' && touch $$env/.installed || exit 1; \
+	    $$python -m venv $$env && $$env/bin/python $(PIP) --editable '.[dev]' && touch $$env/.installed || exit 1; \
 	  fi; \
 	  echo "unit tests on Python $$version"; \
 	  $$env/bin/python -m pytest --quiet $(UNIT_TESTS) || exit 1; \

@@ -39,6 +39,12 @@ ATTRIBUTES: dict[tuple[type, str], str] = {
     (Wsi, "request"): "The request that opened it, readable for the wsi's whole life.",
     (Wsi, "session"): "Yours: what `Session` gave, or whatever you put there.",
     (Wsi, "subprotocol"): "The subprotocol that was agreed on; None if the peer asked for none.",
+    (Response, "status"): "The HTTP status.",
+    (Response, "headers"): "Its `Headers`.",
+    (Response, "body"): "Bytes, or the iterator that was given.",
+    (Reject, "status"): "The HTTP status.",
+    (Reject, "text"): "What the page says.",
+    (Reject, "headers"): "Pairs of name and value that are added.",
     (Context, "counters"): "Plain ints, counted since the start.",
     (Context, "keepalive"): "The `Keepalive` it was made with.",
     (Context, "limits"): "The `Limits` it was made with.",
@@ -52,7 +58,8 @@ ATTRIBUTES: dict[tuple[type, str], str] = {
 WSI = {
     "What it is": "protocol context listener session request subprotocol extensions peer local tag is_client"
     " is_established is_closing fileno",
-    "Receiving": "is_first_fragment is_final_fragment remaining_packet_payload frame_is_binary rx_flow_control",
+    "Receiving": "is_first_fragment is_final_fragment remaining_packet_payload frame_is_binary max_message_bytes"
+    " rx_flow_control",
     "Sending": "callback_on_writable write send_pipe_choked send ping",
     "Time": "set_timer set_timeout",
     "Closing": "close",
@@ -71,11 +78,12 @@ CONTEXT = {
 
 PROTOCOL = {"What a class says": "name Session Options max_message_bytes", "What it can do": "context wsis broadcast"}
 
+# Small classes, and which of their members; "" is all of them.
 OTHERS: dict[type, str] = {
     Request: "method target path query args arg headers host http_version",
-    Response: "",
+    Response: "status headers body",
     Headers: "",
-    Reject: "",
+    Reject: "status text headers",
     Ring: "",
     Tail: "",
 }
@@ -287,7 +295,7 @@ def members(cls: type, groups: dict[str, str]) -> list[str]:
 
 def other(cls: type, names: str) -> str:
     """A small class: its own words, and those of its members."""
-    signature = "" if cls is Request or issubclass(cls, Exception) else _signature(cls)
+    signature = "" if cls is Request else _signature(cls)  # a plugin makes no requests
     lines = [f"### `{cls.__name__}{signature}`", "", prose(inspect.getdoc(cls)), ""]
     public = names.split() or [name for name in vars(cls) if not name.startswith("_") and _text(cls, name)]
     for name in public:
@@ -330,7 +338,7 @@ def _text(cls: type, name: str) -> str:
 
 def _strings_below(cls: type) -> dict[str, str]:
     """The strings that stand below assignments in a class and in its __init__, as docstrings of attributes do."""
-    if cls.__module__ == "builtins":
+    if not cls.__module__.startswith("wsd"):
         return {}
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     found = {}

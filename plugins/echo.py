@@ -54,7 +54,7 @@ class Echo(Protocol):
         So it is stopped between messages, or where even the largest message does not explain what waits; with no
         limit on messages (0) that is at once.
         """
-        return wsi.is_final_fragment or backlog.size > self.max_backlog_bytes + wsi.binding.max_message_bytes
+        return wsi.is_final_fragment or backlog.size > self.max_backlog_bytes + wsi.max_message_bytes
 
     def on_writeable(self, wsi: Wsi) -> Answer:
         backlog: Backlog = wsi.session

@@ -239,7 +239,13 @@ class Assembly:
             ConfigError, PluginError, StartError: what is wrong with it; nothing has changed.
         """
         _refuse_restart_only(self.config, config)
-        self._change(plan(config))
+        new = plan(config)
+        # At a start a broken plugin that nobody names is left out; here somebody may be connected to it.
+        serving = {served.plugin.file for served in self.served.values()}
+        if broken := [str(plugin.error) for plugin in new.found if plugin.error and plugin.file in serving]:
+            new.unload()
+            raise PluginError("\n".join(broken))
+        self._change(new)
 
     def _change(self, new: Plan) -> None:
         for text in new.warnings:

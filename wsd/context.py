@@ -219,8 +219,13 @@ class Context:
             pydantic.ValidationError: `fields` that make no `Listen`.
         """
         config = listen if listen is not None else Listen(**fields)
+        bindings, http_binding = self.bindings_of(protocols), self.http_binding(http)
         listener = Listener(self, config, sock if sock is not None else bind(config))
-        listener.serve(self.bindings_of(protocols), self.http_binding(http))
+        try:
+            listener.serve(bindings, http_binding)
+        except BaseException:
+            listener.close()
+            raise
         self.listeners.append(listener)
         self.watch(listener.fileno(), READ, listener.on_events)
         if not self._accepting:
@@ -334,10 +339,14 @@ class Context:
     def _woken(self, mask: int) -> None:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wakeup)
+        self._due.append(self._wake_protocols)
+
+    def _wake_protocols(self) -> None:
+        """`on_wakeup` on every protocol that lives now: one may have been destroyed since the wake-up."""
         for binding in (*self.bindings.values(), *self.retired):
             hook = binding.hooks.on_wakeup
             if hook is not None:
-                self._due.append(lambda b=binding, h=hook: self._guard(f"{b.protocol.name}.on_wakeup", h))  # type: ignore[misc]
+                self._guard(f"{binding.protocol.name}.on_wakeup", hook)
 
     def _guard(self, where: str, function: Callable[[], Any]) -> None:
         """Run a plugin's function that belongs to no wsi; what it raises ends here."""
@@ -469,7 +478,9 @@ class Context:
         self.bindings.clear()
         self.retired.clear()
         self.unwatch(self._wakeup)
-        os.close(self._wakeup)
+        # The number may be somebody else's in a moment, and other threads may still call cancel_service().
+        wakeup, self._wakeup = self._wakeup, -1
+        os.close(wakeup)
         self._poller.close()
 
 

@@ -9,6 +9,7 @@ process, however that ends, and names its holder (`F_GETLK`); the text of the pi
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -198,7 +199,8 @@ class Pidfile:
             return
         folder.mkdir(parents=True, exist_ok=True)
         if self.owner is not None and os.geteuid() == 0:
-            os.chown(folder, *self.owner, follow_symlinks=False)
+            with contextlib.suppress(OSError):  # root without CAP_CHOWN: `__exit__` knows what to do then
+                os.chown(folder, *self.owner, follow_symlinks=False)
 
     def _lock(self) -> None:
         descriptor = _open_lock(lock_path(self.path), os.O_RDWR | os.O_CREAT)
@@ -216,7 +218,7 @@ class Pidfile:
         _refuse_irregular(self.path)
         file = PIDLockFile(str(self.path))
         if file.is_locked():
-            pid = _read_pid(file)
+            pid = _read_pid(self.path)
             self.stale = f"removed stale pidfile {self.path} ({f'pid {pid}' if pid else 'it named no pid'})"
             file.break_lock()
         try:
@@ -231,13 +233,16 @@ class Pidfile:
             os.close(self._descriptors.pop())
 
 
-def _read_pid(file: object) -> int | None:
-    """What the stale pidfile says; None for an empty one, for garbage, and where it cannot be read."""
+def _read_pid(path: Path) -> int | None:
+    """What a stale pidfile says; None for an empty one, for garbage, and where it cannot be read."""
     try:
-        pid: int | None = file.read_pid()  # type: ignore[attr-defined]
-    except (OSError, ValueError):  # ValueError: bytes that are no text
+        descriptor = os.open(path, os.O_RDONLY | _SAFE_OPEN)
+        try:
+            return int(os.read(descriptor, 32))
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError):
         return None
-    return pid
 
 
 # -- into the background ----------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import Any
 
 from wsd import log
 
-_OURS = str(Path(__file__).parent)
+_OURS = f"{Path(__file__).parent}/"
+_SHIPPED = f"{_OURS}share/"  # where an installed wsd has its plugins
 
 # One report of a place (file and line) a minute; the rest are counted, so that a broken hook on a busy daemon does
 # not drown the log.
@@ -23,10 +24,14 @@ _throttle = log.Throttle()
 CATCHABLE = (Exception, SystemExit, GeneratorExit)
 
 
+def _is_ours(file: str) -> bool:
+    return file.startswith(_OURS) and not file.startswith(_SHIPPED)
+
+
 def report_exception(where: str, error: BaseException, tag: str = "") -> None:
     """Log at ERR that the hook or function called `where` raised `error`."""
     frames = traceback.extract_tb(error.__traceback__)
-    while frames and frames[0].filename.startswith(_OURS):
+    while frames and _is_ours(frames[0].filename):
         del frames[0]
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
     again = _throttle.allow(f"{where} {place}", time.monotonic())
@@ -52,7 +57,7 @@ def report_bug(error: BaseException) -> None:
 
 def place_of(error: BaseException) -> tuple[str, int]:
     """File and line, outside wsd, where `error` was raised; `("", 0)` if it was in wsd itself."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
     return (frames[-1].filename, frames[-1].lineno or 0) if frames else ("", 0)
 
 

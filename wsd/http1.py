@@ -78,7 +78,6 @@ class Http1:
         "_paused",
         "_reader",
         "_remaining",
-        "_running",
         "_writing",
         "state",
         "wsi",
@@ -99,7 +98,6 @@ class Http1:
         self._asked = False  # on_http ran, so on_closed_http is due
         self._eof = False  # the peer has sent its last byte
         self._paused = False
-        self._running = False  # `_advance` is at work further up the stack
         self._writing = False  # inside on_http_writeable
         # From accept to the end of the head, however slowly the bytes drip (slowloris).
         wsi.set_deadline(wsi.context.timeouts.handshake_seconds)
@@ -135,9 +133,7 @@ class Http1:
 
     def timed_out(self) -> None:
         """Hang up on a peer that was too slow, with a word if it had begun a request."""
-        if self.state is State.ANSWER:
-            self._break_off()
-        elif self.state is State.BODY or not self._reader.is_empty:
+        if self.state is State.BODY or not self._reader.is_empty:
             self._refuse(HandshakeError(408, "the request took too long"))
         else:
             self._finish()
@@ -176,21 +172,15 @@ class Http1:
 
     def _advance(self) -> None:
         """Work on the input until it is used up or an answer is under way.  A loop: a peer may pipeline thousands."""
-        if self._running:
-            return
-        self._running = True
-        try:
-            while self._input and self.state in (State.HEAD, State.BODY):
-                data, self._input = self._input, b""
-                try:
-                    if self.state is State.HEAD:
-                        self._take_head(data)
-                    else:
-                        self._take_body(data)
-                except HandshakeError as error:
-                    self._refuse(error)
-        finally:
-            self._running = False
+        while self._input and self.state in (State.HEAD, State.BODY):
+            data, self._input = self._input, b""
+            try:
+                if self.state is State.HEAD:
+                    self._take_head(data)
+                else:
+                    self._take_body(data)
+            except HandshakeError as error:
+                self._refuse(error)
         if self._eof and self.state in (State.HEAD, State.BODY):
             self._finish()
         else:
@@ -208,7 +198,6 @@ class Http1:
         wsi.set_deadline(None)
         wsi.request = request
         wsi.context.counters.http_requests += 1
-        wsi.session = None
         self._body = None
         self._keep_alive = request.keep_alive
         log.header("%s: %s %s HTTP/%s", wsi.tag, request.method, request.target, request.http_version)
@@ -226,6 +215,8 @@ class Http1:
             raise HandshakeError(417, "the only expectation known here is 100-continue")
         answer: Any = None
         if hooks.on_http is not None:
+            if not self._asked:
+                self._check(self._make_session(self._http))  # one for all requests of the connection
             self._asked = True
             answer = self.wsi.call("on_http", hooks.on_http, self.wsi, request)
         if answer or body is None or hooks.on_http_body_completion is None:
@@ -269,16 +260,14 @@ class Http1:
             return
         if not answer:
             builtin = wsi.context.fallback_http.hooks.on_http
-            if builtin is not None and self._http is not wsi.context.fallback_http:
-                answer = wsi.call("on_http", builtin, wsi, request)
+            assert builtin is not None
+            answer = wsi.call("on_http", builtin, wsi, request)
         if answer is wsi.FAILED:
             raise HandshakeError(500, _OUR_FAULT)
         if isinstance(answer, Response):
             self._respond(request, answer)
-        elif answer:
-            self._finish()
         else:
-            raise HandshakeError(404, f"there is nothing at {request.target}")
+            self._finish()
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
@@ -436,14 +425,15 @@ class Http1:
         binding, subprotocol = choose_subprotocol(
             upgrade, request.path, listener.bindings, listener.paths, listener.default
         )
+        http_session = wsi.session
         wsi.bind(binding)
         try:
             head = self._ask_for_upgrade(request, accept_key(upgrade.key), subprotocol)
         except HandshakeError:
-            wsi.bind(self._http)
+            self._unbind(http_session)
             raise
         if wsi.is_closing:  # a hook called wsi.close()
-            wsi.bind(self._http)
+            self._unbind(http_session)
             self._stop_answering()
             return
         self.state = State.DONE
@@ -454,9 +444,7 @@ class Http1:
     def _ask_for_upgrade(self, request: Request, accept: str, subprotocol: str | None) -> bytes:
         """Make the session, ask the protocol's two hooks, whose Reject is a HandshakeError; gives the 101."""
         wsi, hooks = self.wsi, self.wsi.binding.hooks
-        protocol: Any = wsi.binding.protocol
-        if protocol.Session is not None:
-            self._check(wsi.call("Session", self._make_session, protocol.Session))
+        self._check(self._make_session(wsi.binding))
         if hooks.on_filter_protocol_connection is not None:
             hook = hooks.on_filter_protocol_connection
             self._check(wsi.call("on_filter_protocol_connection", hook, wsi, request))
@@ -469,7 +457,18 @@ class Http1:
             log.err("%s: on_add_headers: %s", wsi.tag, error)
             raise HandshakeError(500, _OUR_FAULT) from None
 
-    def _make_session(self, factory: Any) -> None:
+    def _unbind(self, http_session: Any) -> None:
+        """Give the wsi back to the protocol that had its HTTP."""
+        self.wsi.bind(self._http)
+        self.wsi.session = http_session
+
+    def _make_session(self, binding: Binding) -> Any:
+        """Make `wsi.session` for a protocol; the answer is that of a hook."""
+        protocol: Any = binding.protocol
+        self.wsi.session = None
+        return None if protocol.Session is None else self.wsi.call("Session", self._call_session, protocol.Session)
+
+    def _call_session(self, factory: Any) -> None:
         self.wsi.session = factory()
 
     def _check(self, answer: Any) -> None:

@@ -232,7 +232,10 @@ def _bind_tcp(listen: Listen) -> socket.socket:
     except socket.gaierror as error:
         raise StartError(f"cannot listen on {name}: {error.strerror}") from None
     family, kind, number, _, address = found[0]
-    sock = socket.socket(family, kind, number)
+    try:
+        sock = socket.socket(family, kind, number)
+    except OSError as error:  # a kernel without IPv6
+        raise StartError(f"cannot listen on {name}: {error.strerror}") from None
     try:
         # A restart must not wait for the old connections' TIME_WAIT; on Linux this lets nobody share a live port.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from wsd import faults, log
+from wsd.errors import Reject
 from wsd.reasons import CLOSE, OK
 from wsd.stream import (
     CLOSE_SENT,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from wsd.http1 import Http1
     from wsd.protocol import Binding
     from wsd.timers import Timer
+
+# The hooks that refuse an upgrade with a status of their own; out of any other, Reject is a mistake.
+_MAY_REJECT: Final = frozenset({"on_filter_protocol_connection", "on_add_headers"})
 
 # A payload up to here is copied behind its header; a larger one is kept by reference and sent with it by sendmsg.
 _COPY_BYTES: Final = 4096
@@ -247,10 +251,15 @@ class Sender(Stream):
         """Run one hook and honour its answer; what a plugin does wrong ends here.
 
         Answers what the hook answered, or FAILED.  CLOSE closes an established wsi unless `closes` is False.
+
+        Raises:
+            Reject: out of the hooks that may raise it.
         """
         try:
             answer = hook(*arguments)
         except faults.CATCHABLE as error:
+            if isinstance(error, Reject) and name in _MAY_REJECT:
+                raise
             self._hook_raised(name, error)
             return FAILED
         if answer and not (self._state == HTTP and isinstance(answer, Response)):

@@ -106,6 +106,11 @@ class Wsi(Sender):
         return ()
 
     @property
+    def max_message_bytes(self) -> int:
+        """The largest message that is accepted here, in bytes; 0: no limit."""
+        return self.binding.max_message_bytes
+
+    @property
     def is_first_fragment(self) -> bool:
         """Whether the piece being received is its message's first.  LWS: lws_is_first_fragment."""
         return self._piece is not None and self._piece[2]

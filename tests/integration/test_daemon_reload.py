@@ -162,7 +162,9 @@ def test_changed_limits_keep_the_instance_and_hold(site: Site) -> None:
         (lambda site: site.configure(more="[protocols.rom]\n"), "room"),
         (lambda site: site.configure(daemon='user = "nobody"'), "only a restart"),
         (lambda site: site.configure(daemon='umask = "0077"'), "only a restart"),
-        (lambda site: room(site, "two", **{"self.greeting = ": "raise ValueError('no'), "}), "no"),
+        (lambda site: room(site, "two", **{"self.greeting =": "raise ValueError('no database') #"}), "no database"),
+        (lambda site: room(site, "two", **{"def on_established": "def on_etsablished"}), "on_established"),
+        (lambda site: room(site, "two", **{"protocols =": "protocols ("}), "SyntaxError"),
     ],
 )
 def test_a_bad_reload_says_so_and_changes_nothing(site: Site, change: object, said: str) -> None:

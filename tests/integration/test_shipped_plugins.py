@@ -101,8 +101,9 @@ class TestEcho:
         with dial(server, "echo") as peer:
             for number in range(500):
                 peer.send(str(number))
-            assert peer.ping().wait(PATIENCE)
+            pong = peer.ping()
             assert [peer.recv(PATIENCE) for _ in range(500)] == [str(number) for number in range(500)]
+            assert pong.wait(PATIENCE)
 
     def test_a_peer_that_does_not_read_is_not_read_for_ever(self) -> None:
         """It sends until the kernel takes no more: wsd has stopped reading, and keeps no more than the bound."""
@@ -222,7 +223,7 @@ class TestMirror:
             while server.call(lambda: len(room.wsis)) == 3:
                 speaker.send(b"%08d" % said + b"x" * size)
                 for peer in (speaker, bystander):
-                    assert peer.recv(PATIENCE)[:8] == b"%08d" % said  # type: ignore[index]
+                    assert peer.recv(PATIENCE)[:8] == b"%08d" % said
                 said += 1
                 if not begin and server.call(lambda: len(room.blockers)):
                     begin = time.monotonic()

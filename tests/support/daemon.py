@@ -1,4 +1,4 @@
-"""Real daemons for tests: a folder with a configuration and plugins, the commands of `wsd`, and the processes behind them.
+"""Real daemons for tests: a folder with a configuration and plugins, the commands of `wsd`, and their processes.
 
 Every wait ends with the event that it is for; nothing sleeps for a guessed time.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from wsd.plugins import load
@@ -28,7 +27,7 @@ class FakeWsi:
         self.is_reading = True
         self.timer: float | None = None
         self.closed: tuple[int, str] | None = None
-        self.binding = SimpleNamespace(max_message_bytes=1000)
+        self.max_message_bytes = 1000
         self.is_final_fragment = True
         self.frame_is_binary = False
 

@@ -49,7 +49,7 @@ def test_nothing_is_without_words(maker: Any) -> None:
 
 def test_sections_of_docstrings_become_lists(maker: Any) -> None:
     docstring = (
-        "Does it.\n\nArgs:\n    one: The first,\n        and more.\n    two, three: Both.\n\nRaises: ValueError: no."
+        "Does it.\n\nArgs:\n    one: First,\n        and more.\n    two, three: Both.\n\nRaises: ValueError: no."
     )
     assert maker.prose(docstring) == (
         "Does it.\n\nArguments:\n\n- `one`: First, and more.\n- `two`, `three`: Both.\n\nRaises:\n\n- `ValueError`: no."

@@ -131,7 +131,9 @@ class TestSection5_3:
         assert heard(stream) == Heard([(BINARY, b"\0\3\2\4\xfb"), (BINARY, b"\0")])
 
     def test_the_key_is_not_confused_by_a_control_frame(self) -> None:
-        assert heard("02 81 11000000 11 89 81 22000000 22 80 81 33000000 33") == Heard([(PING, b"\0"), (BINARY, b"\0\0")])
+        assert heard("02 81 11000000 11 89 81 22000000 22 80 81 33000000 33") == Heard(
+            [(PING, b"\0"), (BINARY, b"\0\0")]
+        )
 
 
 class TestSection5_4:

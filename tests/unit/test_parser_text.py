@@ -123,5 +123,7 @@ def test_no_message_inherits_from_the_one_before() -> None:
 
 
 def test_binary_and_control_payloads_are_not_looked_at() -> None:
-    stream = frame(2, b"\xff\xc0") + frame(PING, b"\xff") + frame(2, b"\xe2", final=False) + frame(CONTINUATION, b"\xff")
+    stream = (
+        frame(2, b"\xff\xc0") + frame(PING, b"\xff") + frame(2, b"\xe2", final=False) + frame(CONTINUATION, b"\xff")
+    )
     assert feed_all(stream) == Heard([(2, b"\xff\xc0"), (PING, b"\xff"), (2, b"\xe2\xff")])

@@ -15,7 +15,7 @@ def mirror() -> Any:
     return shipped("lws_mirror.py")
 
 
-def join(mirror: Any, target: str = "/") -> FakeWsi:
+def join(mirror: Any, target: str = "/") -> Any:
     wsi = FakeWsi(mirror, target)
     mirror.on_filter_protocol_connection(wsi, wsi.request)
     mirror.on_established(wsi)

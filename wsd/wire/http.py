@@ -337,7 +337,7 @@ class HeadReader:
         """Refuse a bad request line as soon as it is seen, without waiting for the rest of the head."""
         buffer = self._buffer
         line_end = buffer.find(b"\n", self._scanned, room)
-        method_end = buffer.find(b" ", 0, _MAX_METHOD_BYTES + 1)
+        method_end = buffer.find(b" ", 0, min(_MAX_METHOD_BYTES + 1, line_end if line_end >= 0 else len(buffer)))
         if method_end < 0 and (line_end >= 0 or len(buffer) > _MAX_METHOD_BYTES):
             raise HandshakeError(400, "this is not HTTP")
         target = method_end + 1

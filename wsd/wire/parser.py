@@ -249,6 +249,13 @@ class Parser:
             raise ProtocolError(INVALID_PAYLOAD, "text is not UTF-8") from None
         if final:
             self._decoder = None  # most connections never need one again
+        elif chunk and chunk[-1] >= 0xA0 and _is_half_surrogate(decoder.getstate()[0]):
+            raise ProtocolError(INVALID_PAYLOAD, "text is not UTF-8")
+
+
+def _is_half_surrogate(pending: bytes) -> bool:
+    """Reports whether a decoder waits for the rest of a surrogate: Python's does, for "surrogatepass" to work."""
+    return len(pending) == 2 and pending[0] == 0xED and pending[1] >= 0xA0
 
 
 __all__ = ["FINAL", "FIRST", "OPCODE", "PAYLOAD", "REMAINING", "Parser", "Piece"]
