@@ -31,8 +31,6 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     everywhere = "unit" not in request.path.parts  # unit tests start no daemons: no need to look through /proc
     before = leftovers.snapshot(everywhere)
     yield
-    if request.node.get_closest_marker("leaves"):
-        return
     left = leftovers.since(before, everywhere)
     deadline = time.monotonic() + 2000 * MS
     while left and time.monotonic() < deadline:  # a process that was told to end may need a moment

@@ -303,7 +303,11 @@ class Assembly:
     def _apply_limits(self) -> None:
         context, config = self.context, self.config
         context.limits, context.timeouts, context.keepalive = config.limits, config.timeouts, config.keepalive
-        context.max_connections = connection_limit(config.limits.max_connections)
+        before, context.max_connections = context.max_connections, connection_limit(config.limits.max_connections)
+        if context.wsi_count >= context.max_connections:
+            context.pause_accepting()
+        elif context.wsi_count >= before:
+            context.pause_accepting(0)  # they wait for a connection to end, and now there is room without that
         for binding in (self.http, *(served.binding for served in self.served.values() if served.binding)):
             binding.apply(config.limits, config.timeouts, config.protocols.get(binding.protocol.name))
 

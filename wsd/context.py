@@ -44,7 +44,6 @@ RESERVED_DESCRIPTORS: Final = 64
 # A turn longer than this is worth a LATENCY line: a tenth of what people notice.
 _SLOW_TURN_SECONDS: Final = 0.01
 
-
 # At the limit every connection that ends lets one in, which is at the limit again: one line a minute will do.
 _warnings = log.Throttle()
 
@@ -332,8 +331,8 @@ class Context:
 
         LWS: lws_cancel_service.
         """
-        # Closed at the same moment: there is nobody left to wake.
-        with contextlib.suppress(OSError):
+        # Closed meanwhile: there is nobody left to wake.
+        with contextlib.suppress(OSError, ValueError):
             os.eventfd_write(self._wakeup, 1)
 
     def _woken(self, mask: int) -> None:
@@ -460,7 +459,7 @@ class Context:
             else:
                 wsi.stop()
         # A turn may be waiting in select: have it come round and see.
-        self._due.append(_nothing)
+        self._due.append(lambda: None)
 
     def close(self) -> None:
         """End now: every connection is cut, `on_closed` and `on_protocol_destroy` run, all descriptors are closed."""
@@ -482,10 +481,6 @@ class Context:
         wakeup, self._wakeup = self._wakeup, -1
         os.close(wakeup)
         self._poller.close()
-
-
-def _nothing() -> None:
-    """Work whose only purpose is that there is some."""
 
 
 def connection_limit(wanted: int) -> int:

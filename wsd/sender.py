@@ -361,6 +361,7 @@ class Sender(Stream):
             self._ask_plugin(self.binding.hooks.on_writeable)
             if self._state == OPEN:
                 self._state = CLOSING
+            self._set_hold(HOLD_PLUGIN, False)  # it may have paused: there is nothing more to pause
             if self._queue:
                 self._drain_queue(1 << 62)
             if self._is_asked and self._owed:
@@ -377,9 +378,11 @@ class Sender(Stream):
             self._state = FINISHING
 
     def _is_close_over(self) -> bool:
-        """Reports whether nothing more is to be awaited after our Close: the peer's came, or never will count.
+        """Reports whether nothing more is to be awaited after our Close: the peer's came, or never will, or is void.
 
         "An endpoint MUST NOT continue to attempt to process data (including a responding Close frame) from the
         remote endpoint after being instructed to _Fail the WebSocket Connection_." (7.1.7)
         """
+        if self._hold:  # since the close was noted, only the end of the peer's stream sets it
+            return True
         return self._peer_close is not None or (self._parser is not None and self._parser.failure is not None)

@@ -42,7 +42,7 @@ class Wsi(Sender):
         "_is_established",
         "_last_read",
         "_piece",
-        "_ping_payload",
+        "_ping_mark",
         "_pinged",
         "listener",
         "local",
@@ -70,7 +70,7 @@ class Wsi(Sender):
         self._assembled: bytearray | None = None  # the message so far, for on_message
         self._backlog: list[Piece] | None = None  # read and not delivered
         self._backlog_at = 0
-        self._ping_payload: bytes | None = None  # of our own latest ping, whose Pong is ours too
+        self._ping_mark: bytes | None = None  # how our own pings begin, whose Pongs are ours too
         self._pinged = 0.0  # when it was sent
 
     # -- facts ----------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class Wsi(Sender):
             else:
                 self._put_frame(frames.FIN | frames.PONG, payload)
                 self._list_once()
-        elif payload != self._ping_payload and self.binding.hooks.on_pong is not None:
+        elif payload[:8] != self._ping_mark and self.binding.hooks.on_pong is not None:
             self.call("on_pong", self.binding.hooks.on_pong, self, payload)
 
     def _end_of_pieces(self) -> None:
@@ -437,8 +437,8 @@ class Wsi(Sender):
             self._schedule_keepalive(keepalive.ping_seconds - silent)
         elif self._last_read >= self._pinged:
             self._pinged = now
-            self._ping_payload = struct.pack("!4sId", b"wsd ", self.number & 0xFFFFFFFF, now)
-            self._put_frame(frames.FIN | frames.PING, self._ping_payload)
+            self._ping_mark = struct.pack("!4sI", b"wsd ", self.number & 0xFFFFFFFF)
+            self._put_frame(frames.FIN | frames.PING, self._ping_mark + struct.pack("!d", now))
             self._list_once()
             self._schedule_keepalive(keepalive.hangup_seconds)
         else:

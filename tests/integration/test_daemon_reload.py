@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client, connect
+from tests.support.client import Client, connect, upgrade_request
 from tests.support.daemon import ECHO, Site, lock_holder
 from tests.support.timing import wait_until
 
@@ -254,6 +254,23 @@ def test_other_protocols_on_a_kept_listener(site: Site) -> None:
     client, _ = enter(port)
     client.disconnect()
     assert [item["name"] for item in site.status()["protocols"]] == ["room"]
+
+
+def test_a_connection_limit_that_is_raised_lets_those_in_who_wait(site: Site) -> None:
+    site.configure(more="[limits]\nmax_connections = 1")
+    site.run()
+    port = site.port
+    with connect(port, "echo") as first, Client(port) as second:
+        second.send(upgrade_request("/", "echo"))
+        assert site.status()["connections"] == 1
+        site.configure(more="[limits]\nmax_connections = 2")
+        assert site.wsd("reload").returncode == 0
+        assert second.receive_response().status == 101
+        site.configure(more="[limits]\nmax_connections = 1")
+        assert site.wsd("reload").returncode == 0
+        assert site.status()["max_connections"] == 1
+        first.send_text("both stay")
+        assert first.receive_message() == "both stay"
 
 
 def test_log_levels_change(site: Site) -> None:

@@ -25,12 +25,12 @@ from tests.support.timing import MS, wait_until
 from wsd.config import Timeouts
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def protocols() -> list[Noting]:
     return [EchoMessages(), EchoPieces()]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def served(protocols: list[Noting]) -> Iterator[Running]:
     with running(protocols) as served:
         yield served
@@ -222,6 +222,7 @@ class TestSection7ServerCloses:
             assert client.receive_frame() == Frame(CLOSE, (4001).to_bytes(2, "big") + "why \u20ac".encode())
             client.send(close_frame(4001, "yes"))
             assert client.receive_end() == b""
+            client.disconnect()
             assert closer.end() == (4001, "yes")
 
     def test_returned_close_is_1000(self) -> None:
@@ -232,6 +233,7 @@ class TestSection7ServerCloses:
             assert client.receive_close().close_code == 1000
             client.send(close_frame(None))
             assert client.receive_end() == b""
+            client.disconnect()
             assert closer.end() == (1005, "")
 
     @pytest.mark.parametrize("answer", [4001, 1000, 3333, None])
@@ -242,6 +244,7 @@ class TestSection7ServerCloses:
             assert client.receive_close().close_code == 4001
             client.send(close_frame(answer))
             assert client.receive_end() == b""
+            client.disconnect()
             assert closer.end() == (answer or 1005, "")
 
     def test_no_answer_is_cut_at_the_deadline(self) -> None:
@@ -271,6 +274,7 @@ class TestSection7ServerCloses:
             assert client.receive_close().close_code == 4000
             client.send(frame(9, "ping"), frame(0, b"y"), frame(TEXT, "3"), close_frame(4000))
             assert client.receive_end() == b""
+            client.disconnect()
             assert talker.end() == (4000, "")
             assert talker.heard == ["1", "close"]
 
@@ -281,6 +285,7 @@ class TestSection7ServerCloses:
             client.send(frame(TEXT, "close"), close_frame(4444, "mine"))
             assert client.receive_close().close_code == 4000
             assert client.receive_end() == b""
+            client.disconnect()
             assert talker.end() == (4444, "mine")
 
     def test_unsent_data_leaves_first(self) -> None:
@@ -290,6 +295,7 @@ class TestSection7ServerCloses:
             assert client.receive_close().close_code == 4000
             client.send(close_frame(4000))
             assert client.receive_end() == b""
+            client.disconnect()
             assert flood.end() == (4000, "")
 
     def test_unsent_data_that_nobody_reads_is_cut_at_the_deadline(self) -> None:
@@ -306,13 +312,12 @@ class TestSection7ClientCloses:
 
     @pytest.mark.parametrize("code", [None, 1000, 1001, 3000, 4999])
     @pytest.mark.parametrize("protocol", [0, 1])
-    def test_code_is_echoed(
-        self, served: Running, protocols: list[Noting], code: int | None, protocol: int
-    ) -> None:
+    def test_code_is_echoed(self, served: Running, protocols: list[Noting], code: int | None, protocol: int) -> None:
         with connect(served.port, protocols[protocol].name) as client:
             reason = "" if code is None else "r\u00e9ason"
             answer = client.finish(code, reason)
             assert answer.payload == (b"" if code is None else code.to_bytes(2, "big"))
+            client.disconnect()
             assert protocols[protocol].end() == (code or 1005, reason)
 
     def test_close_and_end_in_one_go(self, served: Running, protocols: list[Noting]) -> None:
@@ -323,6 +328,7 @@ class TestSection7ClientCloses:
             assert client.receive_message() == "a"
             assert client.receive_close().close_code == 4000
             assert client.receive_end() == b""
+            client.disconnect()
             assert protocols[0].end() == (4000, "")
 
     def test_a_plugin_that_does_not_want_the_echo(self) -> None:
@@ -332,6 +338,7 @@ class TestSection7ClientCloses:
             client.send(frame(TEXT, "a"), close_frame(4000))
             assert client.receive_message() == "a"
             assert client.receive_end() == b""
+            client.disconnect()
             assert protocol.end() == (4000, "")
 
     def test_close_without_waiting_for_what_is_unread(self) -> None:
@@ -345,6 +352,7 @@ class TestSection7ClientCloses:
                 received += len(got.payload)
             assert (received, got.close_code) == (size, 4000)
             assert client.receive_end() == b""
+            client.disconnect()
             assert protocol.end() == (4000, "")
 
 
@@ -404,4 +412,5 @@ class TestSection7_1_5Abnormal:
             client.receive_close()
             client.send(frame(3, "x"), close_frame(4001))
             assert client.receive_end() == b""
+            client.disconnect()
             assert closer.end() == (1006, "")

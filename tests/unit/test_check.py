@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wsd import check as checks
+from wsd import privileges
 from wsd.check import check
 from wsd.config import Config, load
 from wsd.errors import ConfigError, PluginError, StartError
@@ -60,7 +61,7 @@ def test_a_protocol_that_nobody_provides(tmp_path: Path) -> None:
 
 
 def test_the_child_hands_back_warnings_and_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.privileges, "drop", lambda account: None)
+    monkeypatch.setattr(privileges, "drop", lambda account: None)
     account = Account("somebody", 1, 1)
     assert checks._as_account(account, lambda: ["one", "two"]) == ["one", "two"]
 

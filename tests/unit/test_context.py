@@ -147,7 +147,7 @@ class TestProtocols:
         assert isinstance(context.protocol_0.protocol, Http)
         protocol = Noting()
         context.add_protocol(protocol)
-        assert context.protocol_0.protocol is protocol
+        assert context.protocol_0 is context.bindings[protocol]
 
 
 class TestListen:

@@ -193,8 +193,22 @@ class TestSection5_4:
         assert parser.receive(bytes.fromhex(f"80 82 {K} 64")) == [(TEXT, b"d", False, False, 1)]
         assert parser.is_mid_message
         assert parser.receive(b"e") == [(TEXT, b"e", False, True, 0)]
-        assert not parser.is_mid_message
         assert parser.receive(bytes.fromhex(f"82 81 {K} 66")) == [(BINARY, b"f", True, True, 0)]
+
+    @pytest.mark.parametrize(
+        ("stream", "is_mid"),
+        [
+            ("", False),
+            ("0180", False),
+            (f"0180 {K}", True),
+            (f"0180 {K} 8980 {K}", True),
+            (f"0180 {K} 8080 {K}", False),
+        ],
+    )
+    def test_is_mid_message(self, stream: str, is_mid: bool) -> None:
+        parser = Parser(0, 10)
+        parser.receive(bytes.fromhex(stream))
+        assert parser.is_mid_message is is_mid
 
     def test_a_whole_message_is_one_piece(self) -> None:
         parser = Parser(0, 10)

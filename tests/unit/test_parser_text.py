@@ -89,7 +89,7 @@ def test_bad_is_known_as_early_as_it_can_be(bad: str, certain: int, before: str)
 
 @pytest.mark.parametrize(("bad", "certain"), BAD)
 def test_bad_is_known_early_in_one_read(bad: str, certain: int) -> None:
-    """The same for a first read that brought exactly as much as makes it certain, and for a fragment that ends there."""
+    """The same where the first read, or a fragment, ends with the byte that makes it certain."""
     payload = b"good" + bytes.fromhex(bad)[:certain]
     whole = frame(TEXT, payload + b"a" * 50)
     assert feed([whole[: len(whole) - 50]]) == Heard([], 1007)

@@ -29,7 +29,8 @@ from wsd.wire.mask import mask, rotate
 Piece = tuple[int, bytes, bool, bool, int]
 """`(opcode, payload, is_first, is_final, remaining)`: of a data message its opcode (never CONTINUATION), the payload
 as far as it has arrived, whether this is the message's first and last piece, and how many bytes of this frame are
-still to come.  A Ping or Pong is one piece; a Close is none, see `Parser.close`.  A plain tuple: a class with names costs ten times as much to make."""
+still to come.  A Ping or Pong is one piece; a Close is none, see `Parser.close`.  A plain tuple: a class with names
+costs ten times as much to make."""
 
 OPCODE, PAYLOAD, FIRST, FINAL, REMAINING = range(5)
 
