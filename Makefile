@@ -16,7 +16,7 @@ ROOT := $(DESTDIR)$(PREFIX)
 # A stamp tells that an environment is complete, and for which pyproject.toml.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
-SOURCES := wsd plugins tests
+SOURCES := wsd plugins tests docs
 UNIT_TESTS := tests/unit
 PIP := -m pip --disable-pip-version-check --quiet install
 
@@ -107,7 +107,8 @@ others: python
 coverage: $(DEV_STAMP)
 	@$(PY) -m coverage erase
 	@$(PY) -m coverage run -m pytest --quiet
-	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage combine --quiet || true # a process that was killed leaves half a file
+	@rm -f .coverage.*
 	@$(PY) -m coverage html --quiet
 	@$(PY) -m coverage report
 

@@ -58,7 +58,7 @@ _HOMES = {
     "callback_protocol": "wsd.protocol",
 }
 
-__all__ = [*_HOMES, "log"]  # noqa: PLE0604
+__all__ = [*_HOMES, "log"]
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,7 @@ class Stream:
 
     __slots__ = (
         "_deadline",
+        "_fetched",
         "_hold",
         "_is_listed",
         "_mask",
@@ -49,7 +50,6 @@ class Stream:
         "_queue_bytes",
         "_slow_timer",
         "_state",
-        "_taken",
         "_why",
         "binding",
         "context",
@@ -69,7 +69,7 @@ class Stream:
         self._why = ""  # it ended, for the log
         self._deadline: Timer | None = None
         self._slow_timer: Timer | None = None
-        self._taken = 0  # what the kernel had taken when _slow_timer was set
+        self._fetched = 0  # what the peer had when _slow_timer was set
 
     @property
     def tag(self) -> str:
@@ -181,7 +181,7 @@ class Stream:
         output = self._output
         if output.is_choked:
             if self._slow_timer is None and self._state <= OPEN:
-                self._taken = output.taken
+                self._fetched = self._count_fetched()
                 self._slow_timer = self.context.call_at(self.binding.slow_reader_seconds, self._check_slow_reader)
             if self._state <= OPEN and output.size + self._queue_bytes >= LOW_WATER and not self._hold & HOLD_OUTPUT:
                 self._set_hold(HOLD_OUTPUT, True)
@@ -193,12 +193,17 @@ class Stream:
                 self._set_hold(HOLD_OUTPUT, False)
         self._update_mask()
 
+    def _count_fetched(self) -> int:
+        """How many bytes the peer's end has, ever.  What our kernel took says less: it holds megabytes, and wants no
+        more until a third of them is gone, which takes a steady reader on a slow line longer than we wait."""
+        return self._output.taken - self._pipe.in_flight()
+
     def _check_slow_reader(self) -> None:
         """The output has been choked for `slow_reader_seconds`; a peer that took a buffer's worth meanwhile lives."""
         self._slow_timer = None
-        taken = self._output.taken
-        if taken - self._taken >= LOW_WATER:
-            self._taken = taken
+        fetched = self._count_fetched()
+        if fetched - self._fetched >= LOW_WATER:
+            self._fetched = fetched
             self._slow_timer = self.context.call_at(self.binding.slow_reader_seconds, self._check_slow_reader)
             return
         log.warn("%s: reader too slow, %d bytes unsent; closed", self.tag, self._output.size + self._queue_bytes)

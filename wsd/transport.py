@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import select
 import socket
+import termios
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final
 
 from wsd.errors import PipeBroken
@@ -28,6 +31,8 @@ _MAX_BUFFERS: Final = 1024
 
 # Up to here, copying buffers into one costs less than the kernel's walk over a vector of them.
 _JOIN_BYTES: Final = 32768
+
+_INT: Final = Struct("i")  # what the ioctl fills in
 
 
 class SocketPipe:
@@ -77,6 +82,10 @@ class SocketPipe:
             if error.errno in _RETRY:
                 return 0
             raise PipeBroken(_text(error)) from None
+
+    def in_flight(self) -> int:
+        """How many bytes the kernel took and the peer has not acknowledged, roughly."""
+        return _INT.unpack(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(_INT.size)))[0]  # type: ignore[no-any-return]
 
     def shutdown_write(self) -> None:
         """Tell the peer that no more comes (FIN); a peer that is gone already is no error."""

@@ -440,7 +440,9 @@ class Wsi(Sender):
             self._ping_mark = struct.pack("!4sI", b"wsd ", self.number & 0xFFFFFFFF)
             self._put_frame(frames.FIN | frames.PING, self._ping_mark + struct.pack("!d", now))
             self._list_once()
-            self._schedule_keepalive(keepalive.hangup_seconds)
+            self._schedule_keepalive(min(keepalive.ping_seconds, keepalive.hangup_seconds))
+        elif (left := self._pinged + keepalive.hangup_seconds - now) > 0:
+            self._schedule_keepalive(min(keepalive.ping_seconds, left))
         else:
             log.info("%s: no answer to a ping for %g s, hanging up", self.tag, keepalive.hangup_seconds)
             self.context.counters.hangups += 1

@@ -18,6 +18,7 @@ from wsd.config import Limits
 from wsd.context import Context
 from wsd.protocol import Protocol
 from wsd.stream import LOW_WATER
+from wsd.timers import Timer
 from wsd.wsi import PIECES_PER_TURN
 
 
@@ -67,10 +68,10 @@ class TestIdle:
 
     def test_an_http_connection_before_and_between_requests(self) -> None:
         with running([Echo()]) as served, Client(served.port) as fresh, Client(served.port) as used:
-            assert used.request("GET", "/").status == 200
+            assert used.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
             fresh.send(b"GET / HT")
             assert turns(served) <= 1
-            assert used.request("GET", "/").status == 200
+            assert used.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
 
     def test_half_closed_by_the_peer(self) -> None:
         """Ended without a Close, with a message that the peer does not read, so that we cannot end it either."""
@@ -93,8 +94,9 @@ class TestIdle:
         protocol = Echo()
         with running([protocol]) as served, connect(served.port, receive_buffer=4096) as client:
             served.call(lambda: protocol.only.send(bytes(8 << 20)))
-            client.send_text("more")  # which is not read either, as long as it does not
             assert turns(served) <= 2
+            client.send_text("more")  # which is not read either, as long as it does not
+            assert turns(served) <= 1
             assert len(client.receive_message()) == 8 << 20
             assert client.receive_message() == "more"
 
@@ -154,7 +156,7 @@ class TestIdle:
             assert turns(served) <= 1
             assert served.context.wsi_count == 2
             assert served.context.counters.accept_pauses == 1
-            one.finish()
+            one.disconnect()
             third.upgrade()
 
     def test_a_timer_is_one_turn(self) -> None:
@@ -280,13 +282,21 @@ class TestTimers:
             calls: list[str] = []
             done = threading.Event()
 
-            def arrange() -> None:
-                context = served.context
-                context.call_later(40 * MS, lambda: (calls.append("second"), done.set()))
-                context.call_later(20 * MS, lambda: (calls.append("first"), never.cancel()))
-                never = context.call_later(30 * MS, lambda: calls.append("never"))
+            def first() -> None:
+                calls.append("first")
+                never.cancel()
 
-            served.call(arrange)
+            def second() -> None:
+                calls.append("second")
+                done.set()
+
+            def arrange() -> Timer:
+                context = served.context
+                context.call_later(40 * MS, second)
+                context.call_later(20 * MS, first)
+                return context.call_later(30 * MS, lambda: calls.append("never"))
+
+            never = served.call(arrange)
             assert done.wait(5)
             assert calls == ["first", "second"]
             assert len(served.context.timers) == 0

@@ -47,6 +47,9 @@ class ScriptedPipe:
     def send_many(self, buffers: Any) -> int:
         return self.send(b"".join(map(bytes, buffers)))
 
+    def in_flight(self) -> int:
+        return 0
+
     def shutdown_write(self) -> None:
         self.is_shut = True
 

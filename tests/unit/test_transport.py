@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -111,6 +112,22 @@ class TestSocketPipe:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         SocketPipe(server).shutdown_write()
+
+    def test_what_the_peers_kernel_has_not_got_is_in_flight(self, tcp: tuple[socket.socket, socket.socket]) -> None:
+        server, client = tcp
+        pipe = SocketPipe(server)
+        assert pipe.in_flight() == 0
+        taken = 0
+        while sent := pipe.send(bytes(65536)):
+            taken += sent
+        before = pipe.in_flight()
+        assert 0 < before <= taken
+        client.settimeout(5)
+        client.recv(1 << 20)
+        deadline = time.monotonic() + 5
+        while pipe.in_flight() == before and time.monotonic() < deadline:
+            client.recv(1 << 16)
+        assert pipe.in_flight() < before
 
     def test_closed_it_has_no_descriptor(self, pair: tuple[SocketPipe, socket.socket]) -> None:
         pipe, _ = pair

@@ -338,6 +338,24 @@ class TestKeepalive:
         line.context.pass_time(15)
         assert self.ping(line) != payload
 
+    def test_one_that_answers_is_pinged_as_often_as_asked_however_long_the_hang_up(
+        self, alive: tuple[Loopless, Notes]
+    ) -> None:
+        """What the proxy between relies on."""
+        line, _ = alive
+        line.context.keepalive = Keepalive(ping_seconds=20, hangup_seconds=300)
+        for _ in range(5):
+            line.context.pass_time(20)
+            line.receive(frame(PONG, self.ping(line)))
+        line.context.pass_time(20)
+        self.ping(line)
+        for _ in range(14):
+            line.context.pass_time(20)
+        assert line.sent() == b""
+        assert line.context.dead == []
+        line.context.pass_time(20)
+        assert line.context.dead == [line.wsi]
+
     def test_any_sign_of_life_will_do(self, alive: tuple[Loopless, Notes]) -> None:
         line, _ = alive
         for _ in range(10):
