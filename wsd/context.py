@@ -331,8 +331,7 @@ class Context:
 
         LWS: lws_cancel_service.
         """
-        # Closed meanwhile: there is nobody left to wake.
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile: there is nobody left to wake
             os.eventfd_write(self._wakeup, 1)
 
     def _woken(self, mask: int) -> None:
@@ -456,8 +455,10 @@ class Context:
         for wsi in tuple(self._wsis):
             if wsi.is_established:
                 wsi.close(code, "going away")
-            else:
+            elif not wsi.is_closing:
                 wsi.stop()
+                # An answer under way may have no end.
+                self.call_at(self.timeouts.close_seconds, wsi.abort)
         # A turn may be waiting in select: have it come round and see.
         self._due.append(lambda: None)
 

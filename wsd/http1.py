@@ -239,7 +239,7 @@ class Http1:
         hook = self._http.hooks.on_http_body
         if piece and hook is not None:
             answer = self.wsi.call("on_http_body", hook, self.wsi, piece)
-            if answer:
+            if answer or self.wsi.is_closing:
                 self._take_answer(request, answer)
                 return
         if body.is_done:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 # The hooks that refuse an upgrade with a status of their own; out of any other, Reject is a mistake.
 _MAY_REJECT: Final = frozenset({"on_filter_protocol_connection", "on_add_headers"})
 
+# The hooks that may answer a Response.
+_MAY_RESPOND: Final = frozenset({"on_http", "on_http_body", "on_http_body_completion"})
+
 # A payload up to here is copied behind its header; a larger one is kept by reference and sent with it by sendmsg.
 _COPY_BYTES: Final = 4096
 
@@ -262,7 +265,7 @@ class Sender(Stream):
                 raise
             self._hook_raised(name, error)
             return FAILED
-        if answer and not (self._state == HTTP and isinstance(answer, Response)):
+        if answer and not (name in _MAY_RESPOND and isinstance(answer, Response)):
             if not faults.is_answer(answer):
                 self._hook_answered(name, answer)
                 return FAILED

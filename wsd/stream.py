@@ -135,9 +135,7 @@ class Stream:
             return
         if mask & READ and not self._hold:
             self._read()
-        elif mask & ERROR and not mask & READ:
-            self._lost(self._pipe.error_text() or "connection ended")
-        elif mask & ERROR and self._hold:
+        elif mask & ERROR:
             # Bytes may lie before the reset, but nobody wants them now, and waiting for that would be a spin.
             self._lost(self._pipe.error_text() or "connection ended while paused")
 

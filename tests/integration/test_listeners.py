@@ -17,6 +17,7 @@ from tests.support.context import running
 from tests.support.timing import PATIENCE, wait_until
 from wsd.config import Limits, Timeouts
 from wsd.protocol import Protocol
+from wsd.wire.response import Response
 
 
 class Named(Protocol):
@@ -246,20 +247,31 @@ class TestStop:
             served.thread.join(PATIENCE)
             assert not served.thread.is_alive()
 
-    def test_close_without_a_stop_cuts_everyone_and_tells_their_plugins(self) -> None:
+    def test_an_http_answer_without_an_end_does_not_hold_it_up_for_ever(self) -> None:
+        class Endless(Named):
+            def on_http(self, wsi: Any, request: Any) -> Response:
+                wsi.callback_on_writable()
+                return Response(stream=True)
+
+            def on_http_writeable(self, wsi: Any) -> None:
+                wsi.write(b"more", final=False)
+                wsi.callback_on_writable()
+
+        with running([Endless()], timeouts=Timeouts(close_seconds=0.1)) as served, Client(served.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.receive_until(b"more")
+            served.call(served.context.stop)
+            served.thread.join(PATIENCE)
+            assert not served.thread.is_alive()
+
+    def test_one_that_is_cut_is_told_as_1006(self) -> None:
         protocol = Named()
         with running([protocol]) as served, connect(served.port) as client:
             client.receive_message()
-
-            def cut() -> None:
-                served.context.stopping = True
-                for wsi in protocol.wsis:
-                    wsi.abort()
-
-            served.call(cut)
+            (wsi,) = protocol.wsis
+            served.call(wsi.abort)
             assert client.receive_end() == b""
-            served.thread.join(PATIENCE)
-            assert protocol.closed == [(1006, "")]
+            wait_until(lambda: protocol.closed == [(1006, "")])
 
 
 def test_a_socket_that_is_reset_before_accept_is_really_that() -> None:
