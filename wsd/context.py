@@ -44,6 +44,8 @@ RESERVED_DESCRIPTORS: Final = 64
 # A turn longer than this is worth a LATENCY line: a tenth of what people notice.
 _SLOW_TURN_SECONDS: Final = 0.01
 
+_ROUSE: Final = 1 << 32  # added to the wake-up descriptor, it ends a wait and is no cancel_service()
+
 # At the limit every connection that ends lets one in, which is at the limit again: one line a minute will do.
 _warnings = log.Throttle()
 
@@ -335,9 +337,8 @@ class Context:
             os.eventfd_write(self._wakeup, 1)
 
     def _woken(self, mask: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wakeup)
-        self._due.append(self._wake_protocols)
+        if os.eventfd_read(self._wakeup) % _ROUSE:
+            self._due.append(self._wake_protocols)
 
     def _wake_protocols(self) -> None:
         """`on_wakeup` on every protocol that lives now: one may have been destroyed since the wake-up."""
@@ -431,9 +432,8 @@ class Context:
             self._wsis.discard(wsi)
             wsi.listener.count -= 1
             self.unwatch(wsi.fileno())
-            wsi.reap()
-        if self.retired:
-            self._destroy_unused()
+            self._run(wsi.reap)
+        self._destroy_unused()
         if not self._accepting:
             self._resume_accepting()
 
@@ -459,8 +459,8 @@ class Context:
                 wsi.stop()
                 # An answer under way may have no end.
                 self.call_at(self.timeouts.close_seconds, wsi.abort)
-        # A turn may be waiting in select: have it come round and see.
-        self._due.append(lambda: None)
+        # We may be in a signal handler, and the turn waiting in select: have it come round and see.
+        os.eventfd_write(self._wakeup, _ROUSE)
 
     def close(self) -> None:
         """End now: every connection is cut, `on_closed` and `on_protocol_destroy` run, all descriptors are closed."""

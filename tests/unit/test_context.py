@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -346,6 +347,21 @@ class TestEnd:
         context.run()
         assert context.stopping
         assert context.listeners == []
+
+    def test_a_signal_handler_may_stop_a_context_that_waits(self, context: Context) -> None:
+        """As an embedding program would have it; Python goes on with the wait after a handler."""
+        protocol = Noting()
+        context.add_protocol(protocol)
+        context.listen(port=0)
+        before = signal.signal(signal.SIGALRM, lambda number, frame: context.stop())
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            context.call_later(5, lambda: pytest.fail("it waited on"))
+            context.run()
+            assert context.counters.turns == 1
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert protocol.notes == ["init"], "nobody called cancel_service()"
 
     def test_stopping_twice_is_stopping_once(self, context: Context) -> None:
         context.stop()
