@@ -91,6 +91,9 @@ class Sender(Stream):
         self._timeout: Timer | None = None
         self._keepalive: Timer | None = None
 
+    def _is_mid_message(self) -> bool:
+        return self._parser is not None and self._parser.is_mid_message
+
     def _forget_input(self) -> None:
         """Nothing that was read and not delivered will be."""
         raise NotImplementedError

@@ -80,6 +80,10 @@ class Stream:
         """The descriptor is readable and nobody holds the input back."""
         raise NotImplementedError
 
+    def _is_mid_message(self) -> bool:
+        """Reports whether the peer has begun a message and not ended it."""
+        raise NotImplementedError
+
     def _input_allowed(self) -> None:
         """Nobody holds the input back any more."""
         raise NotImplementedError
@@ -176,12 +180,14 @@ class Stream:
             self._choke_changed()
 
     def _choke_changed(self) -> None:
+        """The kernel began or ceased to refuse bytes, or more was read or queued while it does."""
         output = self._output
         if output.is_choked:
             if self._slow_timer is None and self._state <= OPEN:
                 self._fetched = self._count_fetched()
                 self._slow_timer = self.context.call_at(self.binding.slow_reader_seconds, self._check_slow_reader)
-            if self._state <= OPEN and output.size + self._queue_bytes >= LOW_WATER and not self._hold & HOLD_OUTPUT:
+            # Never inside a message: a peer that reads nothing until it has sent all of it would wait for us for ever.
+            if self._state <= OPEN and output.size + self._queue_bytes >= LOW_WATER and not self._is_mid_message():
                 self._set_hold(HOLD_OUTPUT, True)
         else:
             if self._slow_timer is not None:

@@ -208,6 +208,8 @@ class Wsi(Sender):
                 self._assemble(piece)
         self._owed += at - start
         self._piece = None
+        if self._output.is_choked:
+            self._choke_changed()  # what was just read may have ended a message, and queued more than should wait
         if self._state != OPEN:
             self._look_for_close()
         elif at < len(pieces):

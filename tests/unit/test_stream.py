@@ -9,6 +9,7 @@ from wsd.errors import PipeBroken
 from wsd.protocol import Protocol
 from wsd.stream import LOW_WATER
 from wsd.transport import ERROR, READ, WRITE
+from wsd.wsi import Wsi
 
 HI = bytes.fromhex("8182010203046968")[:6] + bytes([0x68 ^ 1, 0x69 ^ 2])
 
@@ -68,6 +69,33 @@ class TestChoke:
         assert line.context.interest == WRITE
         line.allow()
         assert line.context.interest == READ
+
+    def test_inside_a_message_it_is_read_on_to_its_end(self, line: Loopless) -> None:
+        """A client that sends a large message before it reads anything would else wait for ever, and we for it."""
+        line.receive(bytes.fromhex("018101020304") + b"i")
+        line.pipe.room = 0
+        line.wsi.send(b"x" * LOW_WATER)
+        line.context.turn()
+        assert line.context.interest == READ | WRITE
+        line.receive(bytes.fromhex("808101020304") + b"i")
+        assert line.context.interest == WRITE
+
+    def test_what_is_queued_for_one_that_does_not_read_ends_its_reading(self) -> None:
+        """Else it would go on to the limit of the queue, and be closed for it."""
+
+        class Large(Protocol):
+            name = "large"
+
+            def on_message(self, wsi: Wsi, message: str) -> None:
+                wsi.send(b"x" * LOW_WATER)
+
+        line = Loopless(Large())
+        line.pipe.room = 0
+        line.wsi.send("choke")
+        line.context.turn()
+        assert line.context.interest == READ | WRITE
+        line.receive(HI)
+        assert line.context.interest == WRITE
 
 
 class TestSlowReader:
