@@ -60,7 +60,7 @@ $(DEV_STAMP): pyproject.toml | python
 # -- running ----------------------------------------------------------------------------------------------------------
 
 run: $(RUN_STAMP)
-	@echo "wsd serves http://127.0.0.1:7681/ (etc/wsd.toml; Ctrl-C stops it)"
+	@echo "serving etc/wsd.toml: open the address below with http:// in a browser; Ctrl-C stops it"
 	@exec $(VENV)/bin/wsd run -c etc/wsd.toml
 
 # -- checking ---------------------------------------------------------------------------------------------------------
