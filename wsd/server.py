@@ -3,8 +3,8 @@
 Owns the order in which things happen and who is told.  How each is done is elsewhere: `daemon` (process), `assembly`
 (protocols and listeners), `control` (socket), `systemd` (manager).
 
-The order: refuse if locked, detach, lock and pidfile, bind, drop privileges, load plugins and their options,
-`on_protocol_init`, signals, READY=1, loop.  What comes before the drop is what needs privileges, and nothing else.
+The order: refuse if locked, detach, lock and pidfile, bind, drop privileges, signals, load plugins and their options,
+`on_protocol_init`, READY=1, loop.  What comes before the drop is what needs privileges, and nothing else.
 """
 
 from __future__ import annotations
@@ -300,14 +300,16 @@ class Server:
         self.assembly.bind()
 
     def begin(self, lock: process.Pidfile) -> None:
-        """Load and initialise the plugins, listen to signals, and tell the starter and the manager.
+        """Listen to signals, load and initialise the plugins, and tell the starter and the manager.
 
         Raises:
             ConfigError, PluginError, StartError: what stops the start.
         """
         self.lock = lock
-        self.assembly.start()
+        # Before the first line that says we listen: a SIGHUP that somebody sends on reading it must not end us.  What
+        # comes while plugins load is handled by the first turn.
         self.signals = Signals(self.context, self.handle, self.give_up)
+        self.assembly.start()
         log.notice("at most %d connections", self.context.max_connections)
         self._print_addresses()
         self.notifier.ready(self.status_line())

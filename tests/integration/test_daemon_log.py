@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,7 @@ def test_in_the_journal_each_line_has_its_priority(site: Site) -> None:
         site.run(stderr=write, stdout=write, env=environment, wait=False)
         text = b""
         while b"at most" not in text:
+            assert select.select([read], [], [], PATIENCE)[0], text
             text += os.read(read, 65536)
         assert all(re.match(rb"<[3-6]>", line) for line in text.splitlines()), text
     finally:

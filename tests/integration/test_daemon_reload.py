@@ -90,6 +90,18 @@ def test_sighup_reloads_too(site: Site) -> None:
         assert client.receive_message() == "hello"
 
 
+def test_a_sighup_while_plugins_load_waits_for_the_first_turn(site: Site) -> None:
+    source = ECHO.format(name="early")
+    start = "    def on_protocol_init(self, context, options):\n        os.kill(os.getpid(), 1)\n"
+    name = '    name = "early"\n'
+    assert name in source
+    site.plugin("early", "import os\n" + source.replace(name, name + start))
+    site.run()
+    site.wait_said("reload done")
+    assert site.process is not None
+    assert site.process.poll() is None
+
+
 def test_a_changed_plugin_serves_newcomers_while_the_old_one_lives(site: Site) -> None:
     room(site)
     site.run()
