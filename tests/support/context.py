@@ -99,7 +99,7 @@ def running(
     try:
         yield served
     finally:
-        if served.thread.is_alive():
+        if served.thread.is_alive() and not context.stopping:  # else the test has stopped it, and nobody may answer
             served.call(context.stop)
         served.thread.join(PATIENCE)
         alive = served.thread.is_alive()
