@@ -38,6 +38,8 @@ STOP_MARGIN_SECONDS: Final = 2.0
 # A second SIGTERM that finds the first unheard for so long means that a plugin blocks the loop.
 _UNHEARD_SECONDS: Final = 1.0
 
+_GONE_SECONDS: Final = 1.0  # how long a start waits for the end of a daemon that has failed
+
 _STATUS_SECONDS: Final = 10.0  # how often STATUS= is renewed where no watchdog timer does it
 _SYSLOG_RETRY_SECONDS: Final = 1.0
 
@@ -53,7 +55,11 @@ def run(config: Config, levels: int | None = None) -> int:
 def start(config: Config) -> int:
     """Serve detached; returns once the daemon listens, or has failed and said why on standard error."""
     check_start(config, foreground=False)
-    return process.launch(lambda readiness: _serve(config, readiness, None))
+    status = process.launch(lambda readiness: _serve(config, readiness, None))
+    if status:
+        # It has said why and is about to be gone; whoever tries again at once must not find it still holding the lock.
+        process.wait_released(pidfile(config, foreground=False).path, _GONE_SECONDS)
+    return status
 
 
 def check_start(config: Config, *, foreground: bool) -> None:
