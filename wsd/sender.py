@@ -373,15 +373,12 @@ class Sender(Stream):
             if self._is_asked and self._owed:
                 return
         self._is_asked = False
-        self._state = CLOSE_SENT
-        if self._close is not None:
-            self._put_frame(frames.FIN | frames.CLOSE_FRAME, frames.encode_close(*self._close))
-        elif self._peer_close is None:
-            self._state = FINISHING  # the peer's stream has ended: there is nobody to answer
-        else:
-            self._state = FINISHING  # on_peer_close said CLOSE: no echo
-        if self._state == CLOSE_SENT and self._is_close_over():
+        if self._close is None:
+            # The peer's stream has ended, so there is nobody to answer; or on_peer_close said CLOSE: no echo.
             self._state = FINISHING
+            return
+        self._put_frame(frames.FIN | frames.CLOSE_FRAME, frames.encode_close(*self._close))
+        self._state = FINISHING if self._is_close_over() else CLOSE_SENT
 
     def _is_close_over(self) -> bool:
         """Reports whether nothing more is to be awaited after our Close: the peer's came, or never will, or is void.

@@ -193,8 +193,7 @@ class Stream:
             if self._slow_timer is not None:
                 self._slow_timer.cancel()
                 self._slow_timer = None
-            if self._hold & HOLD_OUTPUT:
-                self._set_hold(HOLD_OUTPUT, False)
+            self._set_hold(HOLD_OUTPUT, False)
         self._update_mask()
 
     def _count_fetched(self) -> int:
