@@ -16,12 +16,12 @@ ROOT := $(DESTDIR)$(PREFIX)
 # A stamp tells that an environment is complete, and for which pyproject.toml.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
-SOURCES := wsd plugins tests docs
+SOURCES := wsd plugins tests docs bench
 UNIT_TESTS := tests/unit
 PIP := -m pip --disable-pip-version-check --quiet install
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check static unit unit-O others integration coverage fuzz format install uninstall clean python
+.PHONY: help run test check static unit unit-O others integration conformance coverage fuzz format install uninstall clean python
 
 help:
 	@echo "make run         serve etc/wsd.toml in the foreground on 127.0.0.1:7681"
@@ -29,6 +29,7 @@ help:
 	@echo "make check       format, lint, types, unit tests (also under -O), integration: what to run before a commit"
 	@echo "make format      let ruff rewrite what it can"
 	@echo "make coverage    the whole suite with branch coverage; the report is in htmlcov/"
+	@echo "make conformance RFC 6455 and 7692 case by case, with a table of results; writes docs/conformance.md"
 	@echo "make fuzz        run each fuzz target for SECONDS=60 seconds"
 	@echo "make install     PREFIX=/opt/wsd DESTDIR=: environment, etc/wsd.toml, plugins/, unit, sysusers.d entry"
 	@echo "make uninstall   the same PREFIX and DESTDIR; keeps what you edited"
@@ -103,6 +104,9 @@ others: python
 	for version in 3.12 3.13; do \
 	  case " $$done " in *" $$version "*) ;; *) echo "Python $$version does not run here: not tested on it";; esac; \
 	done
+
+conformance: $(DEV_STAMP)
+	@$(PY) -m tests.conformance
 
 coverage: $(DEV_STAMP)
 	@$(PY) -m coverage erase

@@ -19,12 +19,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from wsd.context import Context  # noqa: E402
-from wsd.errors import Reject  # noqa: E402
-from wsd.protocol import _REASONS, HOOKS, Protocol, callback_protocol  # noqa: E402
-from wsd.reasons import Reason  # noqa: E402
+from wsd.errors import ConnectError, Reject  # noqa: E402
+from wsd.protocol import HOOKS, Protocol, callback_protocol  # noqa: E402
+from wsd.reasons import CLIENT_REASONS, REASONS, Reason  # noqa: E402
+from wsd.reconnect import Backoff, Reconnect  # noqa: E402
 from wsd.ring import Ring, Tail  # noqa: E402
 from wsd.wire.headers import Headers  # noqa: E402
 from wsd.wire.http import Request  # noqa: E402
+from wsd.wire.reply import Reply  # noqa: E402
 from wsd.wire.response import Response  # noqa: E402
 from wsd.wsi import Wsi  # noqa: E402
 
@@ -33,12 +35,22 @@ TARGET = ROOT / "docs" / "plugins.md"
 # Attributes that are set when the object is made, and so have no docstring of their own.
 ATTRIBUTES: dict[tuple[type, str], str] = {
     (Wsi, "context"): "The context that serves it.",
-    (Wsi, "listener"): "The listener that accepted it.",
+    (Wsi, "listener"): "The listener that accepted it; None for a connection that we opened.",
     (Wsi, "local"): "This end's address, a `Peer`.",
     (Wsi, "peer"): "The other end's address, a `Peer`: `peer.address`, `peer.port`.",
+    (Wsi, "reconnect"): "Of a connection that was opened with `reconnect=`: who opens the next one; else None.",
     (Wsi, "request"): "The request that opened it, readable for the wsi's whole life.",
+    (Wsi, "response"): "Of a connection that we opened: the head of the server's answer, a `Reply`; else None.",
     (Wsi, "session"): "Yours: what `Session` gave, or whatever you put there.",
     (Wsi, "subprotocol"): "The subprotocol that was agreed on; None if the peer asked for none.",
+    (ConnectError, "cause"): "One word, of those below.",
+    (ConnectError, "text"): "What happened, in a sentence.",
+    (ConnectError, "status"): "The HTTP status of what the server or the proxy answered; 0: it did not.",
+    (ConnectError, "body"): "How the body of that answer begins.",
+    (ConnectError, "CAUSES"): "Every cause: " + ", ".join(f"`{cause}`" for cause in ConnectError.CAUSES) + ".",
+    (Reconnect, "failures"): "How often, since a connection was last established, it failed or ended.",
+    (Reconnect, "wsi"): "The latest one.",
+    (Reconnect, "backoff"): "The `Backoff` it was made with.",
     (Response, "status"): "The HTTP status.",
     (Response, "headers"): "Its `Headers`.",
     (Response, "body"): "Bytes, or the iterator that was given.",
@@ -56,22 +68,23 @@ ATTRIBUTES: dict[tuple[type, str], str] = {
 }
 
 WSI = {
-    "What it is": "protocol context listener session request subprotocol extensions peer local tag is_client"
-    " is_established is_closing fileno",
+    "What it is": "protocol context listener session request response subprotocol extensions peer local tag is_client"
+    " reconnect is_established is_closing fileno",
     "Receiving": "is_first_fragment is_final_fragment remaining_packet_payload frame_is_binary max_message_bytes"
     " rx_flow_control",
     "Sending": "callback_on_writable write send_pipe_choked send ping",
     "Time": "set_timer set_timeout",
-    "Closing": "close",
+    "Closing": "close why",
 }
 # The rest of a wsi is for the loop and the HTTP role.
 WSI_INTERNAL = (
-    "FAILED abort bind binding call finish number on_events pause_reading put reap resume role send_frame"
-    " service_write set_deadline stop unsent upgrade want_writable"
+    "FAILED abort attach bind binding call establish finish number on_events pause_reading put reap resume role"
+    " send_shared service_write set_deadline stop unsent upgrade want_writable"
 )
 
 CONTEXT = {
-    "For plugins": "protocols wsi_count counters limits timeouts keepalive max_connections now stopping call_later"
+    "For plugins": "client_connect protocols wsi_count counters limits timeouts keepalive max_connections now stopping"
+    " call_later"
     " cancel_service callback_on_writable_all_protocol rx_flow_allow_all_protocol watch set_interest unwatch",
     "For those who embed it": "listen listeners remove_listener add_protocol retire_protocol service run stop close",
 }
@@ -84,6 +97,10 @@ OTHERS: dict[type, str] = {
     Response: "status headers body",
     Headers: "",
     Reject: "status text headers",
+    ConnectError: "cause text status body CAUSES",
+    Backoff: "table_seconds jitter max_tries",
+    Reconnect: "cancel failures wsi backoff",
+    Reply: "status reason http_version headers",
     Ring: "",
     Tail: "",
 }
@@ -144,6 +161,7 @@ on_protocol_init                                  once, before any connection
         on_http ... on_closed_http                (protocol 0) requests that are no upgrade
         Session()                                 an upgrade request for this protocol
         on_filter_protocol_connection
+        on_confirm_extension                      if the client offers an extension that we would use
         on_add_headers
         on_established                            the 101 is on its way
             on_receive or on_message              \\
@@ -171,9 +189,11 @@ may name another as its `http_protocol`.
 | anything else truthy, `True` too | a mistake: logged, closed with 1011; before `on_established`: 500 |
 | an exception | logged with your file and line, closed with 1011; before `on_established`: 500 |
 
+In `on_confirm_extension` and `on_client_confirm_extension_supported`, CLOSE leaves out the extension and nothing else.
 `on_http` and `on_http_body_completion` may answer a `Response` as well.  `on_filter_protocol_connection` and
-`on_add_headers` may raise `Reject`.  `wsi.close(code, close_reason)` closes with another code.  Whatever a plugin does
-to one connection, the daemon and all other connections go on.
+`on_add_headers` may raise `Reject`.  On a connection that we open, what would refuse it ends in
+`on_client_connection_error`.  `wsi.close(code, close_reason)` closes with another code.  Whatever a plugin does to one
+connection, the daemon and all other connections go on.
 
 ## Receiving
 
@@ -190,11 +210,57 @@ For more control ask with `wsi.callback_on_writable()` and, in `on_writeable`, c
 `wsi.send_pipe_choked`; then ask again.  Nothing is buffered for you that way but what is on its way already, so what
 you produce is as fast as the peer reads.  The shipped `echo` and `lws_mirror` are written so.
 
+## Connecting out
+
+`context.client_connect(url, protocol=self, ...)` opens a connection to another server and answers its wsi at once.  It
+is a wsi like any other, with the same hooks and methods; `wsi.is_client` tells it from those that came in.
+
+```
+client_connect() and its Session()
+    on_client_confirm_extension_supported         may we offer it?
+    on_client_append_handshake_header             the request is about to leave
+    on_client_filter_pre_establish                a good answer came
+on_established  OR  on_client_connection_error    exactly one of the two
+    on_receive ... on_closed                      as above, after on_established
+```
+
+This one hands on what it hears from another server, to whoever is connected, and connects again when that server was
+restarted:
+
+```python
+from wsd import Backoff, Protocol
+
+
+class Ticker(Protocol):
+    name = "ticker"
+
+    def on_protocol_init(self, context, options):
+        context.client_connect("ws://127.0.0.1:9000/prices", protocol=self, subprotocols=(), reconnect=Backoff())
+
+    def on_message(self, wsi, message):
+        if wsi.is_client:
+            for other in tuple(self.wsis):
+                if not other.is_client:
+                    other.send(message)
+
+
+protocols = [Ticker]
+```
+
+A reload that replaces a protocol closes the connections that the old one has opened; the new one opens its own.
+
+## Compression
+
+Messages come and go as they are, whether they were compressed on the wire (permessage-deflate) or not; limits count
+what they are when inflated.  The operator turns it on, off and down, for a listener and for a protocol.  A plugin may
+refuse it for one connection in `on_confirm_extension`; do so where secrets and what an attacker can choose share a
+message, since the length of what is compressed tells how much alike they are.
+
 ## Options
 
 A protocol's `Options` is filled from the table `[protocols.NAME]`; an unknown or wrong key stops the start, with its
 place.  It is a [pydantic](https://docs.pydantic.dev) model: give each field a type, a default and, with
-`pydantic.Field`, its bounds.  The sub-tables `limits` and `timeouts` belong to wsd.
+`pydantic.Field`, its bounds.  The sub-tables `limits`, `timeouts` and `compression` belong to wsd.
 
 ```python
 {options}
@@ -273,10 +339,13 @@ def _headings() -> dict[str, list[str]]:
 def reasons() -> str:
     """The table for the callback style."""
     lines = ["### Reasons of the callback style", "", "| reason | number | hook | data |", "|---|--:|---|---|"]
-    for hook, reason in _REASONS.items():
+    for hook, server in REASONS.items():
         names = [f"`{name}`" for name in inspect.signature(getattr(Protocol, hook)).parameters]
         data = ", ".join(name for name in names if name not in ("`self`", "`wsi`")) or "None"
-        lines.append(f"| `Reason.{reason.name}` | {reason.value} | `{hook}` | {data} |")
+        client = CLIENT_REASONS.get(server)
+        for reason, where in ((server, ""), (client, " of a connection that we opened")):
+            if reason is not None:
+                lines.append(f"| `Reason.{reason.name}` | {reason.value} | `{hook}`{where} | {data} |")
     lines += ["", f"From `Reason.USER` ({Reason.USER.value}) on the numbers are yours."]
     return "\n".join(lines)
 

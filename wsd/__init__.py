@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wsd import log as log
+    from wsd.config import Compression as Compression
     from wsd.config import Keepalive as Keepalive
     from wsd.config import Limits as Limits
     from wsd.config import Options as Options
     from wsd.config import Timeouts as Timeouts
     from wsd.context import Context as Context
+    from wsd.errors import ConnectError as ConnectError
     from wsd.errors import Reject as Reject
     from wsd.protocol import Answer as Answer
     from wsd.protocol import Peer as Peer
@@ -23,16 +25,18 @@ if TYPE_CHECKING:
     from wsd.reasons import CLOSE as CLOSE
     from wsd.reasons import OK as OK
     from wsd.reasons import Reason as Reason
+    from wsd.reconnect import Backoff as Backoff
     from wsd.ring import Ring as Ring
     from wsd.ring import Tail as Tail
     from wsd.wire.frames import BINARY as BINARY
     from wsd.wire.frames import TEXT as TEXT
     from wsd.wire.headers import Headers as Headers
     from wsd.wire.http import Request as Request
+    from wsd.wire.reply import Reply as Reply
     from wsd.wire.response import Response as Response
     from wsd.wsi import Wsi as Wsi
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "BINARY": "wsd.wire.frames",
@@ -40,6 +44,9 @@ _HOMES = {
     "OK": "wsd.reasons",
     "TEXT": "wsd.wire.frames",
     "Answer": "wsd.protocol",
+    "Backoff": "wsd.reconnect",
+    "Compression": "wsd.config",
+    "ConnectError": "wsd.errors",
     "Context": "wsd.context",
     "Headers": "wsd.wire.headers",
     "Keepalive": "wsd.config",
@@ -49,6 +56,7 @@ _HOMES = {
     "Protocol": "wsd.protocol",
     "Reason": "wsd.reasons",
     "Reject": "wsd.errors",
+    "Reply": "wsd.wire.reply",
     "Request": "wsd.wire.http",
     "Response": "wsd.wire.response",
     "Ring": "wsd.ring",

@@ -17,8 +17,9 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from wsd import manual
 from wsd.errors import ConfigError, Problem
+from wsd.kinds import FOLDER
 from wsd.options import (
-    FOLDER,
+    Compression,
     Config,
     Daemon,
     Keepalive,
@@ -27,6 +28,7 @@ from wsd.options import (
     Log,
     Options,
     Plugins,
+    ProtocolCompression,
     ProtocolLimits,
     ProtocolTable,
     ProtocolTimeouts,
@@ -35,6 +37,7 @@ from wsd.options import (
 from wsd.problems import validate
 
 __all__ = [
+    "Compression",
     "Config",
     "Daemon",
     "Keepalive",
@@ -43,6 +46,7 @@ __all__ = [
     "Log",
     "Options",
     "Plugins",
+    "ProtocolCompression",
     "ProtocolLimits",
     "ProtocolTable",
     "ProtocolTimeouts",

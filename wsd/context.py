@@ -1,30 +1,25 @@
-"""The service loop and all that it serves.
+"""All that the service loop serves: protocols, listeners, connections in and out; and how it stops.
 
-Owns the selector, the table of descriptors, the write list, the timers, the wake-up and the reaper.  It is given
-`Protocol` objects and does not know that plugin files or a configuration file exist: a whole server can be embedded.
+Owns who is served, the limit on connections, and the reaper.  It is given `Protocol` objects and does not know that
+plugin files or a configuration file exist: a whole server can be embedded.  The loop itself is `Loop`.
 
 One thread.  The only call that other threads may make is `cancel_service()`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import resource
-import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from wsd import faults, log
 from wsd.config import Keepalive, Limits, Listen, Timeouts
-from wsd.counters import Counters
-from wsd.errors import PluginError
+from wsd.errors import ConnectError, PluginError
+from wsd.lanes import Lanes
 from wsd.listener import Listener, bind
-from wsd.poller import Poller
+from wsd.loop import Loop
 from wsd.protocol import Binding, Protocol
-from wsd.timers import Timer, Timers
 from wsd.transport import READ
 from wsd.web import Http
 from wsd.wire.frames import GOING_AWAY
@@ -32,25 +27,19 @@ from wsd.wire.frames import GOING_AWAY
 if TYPE_CHECKING:
     import socket
 
-    from wsd.config import ProtocolTable
+    from wsd.client import Backoff
+    from wsd.config import Compression, ProtocolTable
+    from wsd.resolver import Resolver
     from wsd.wsi import Wsi
-
-# Fairness: bytes that one wsi may bring in a turn, in one receive; 64 KiB is redis's number too (networking.c).
-READ_BYTES: Final = 65536
 
 # Descriptors kept out of the connection limit: listeners, log, lock and control sockets, what plugins open.
 RESERVED_DESCRIPTORS: Final = 64
-
-# A turn longer than this is worth a LATENCY line: a tenth of what people notice.
-_SLOW_TURN_SECONDS: Final = 0.01
-
-_ROUSE: Final = 1 << 32  # added to the wake-up descriptor, it ends a wait and is no cancel_service()
 
 # At the limit every connection that ends lets one in, which is at the limit again: one line a minute will do.
 _warnings = log.Throttle()
 
 
-class Context:
+class Context(Loop):
     """The loop and all it serves.  LWS: struct lws_context.
 
     Args:
@@ -69,40 +58,30 @@ class Context:
         timeouts: Timeouts | None = None,
         keepalive: Keepalive | None = None,
     ) -> None:
+        super().__init__()
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.keepalive = keepalive or Keepalive()
-        self.counters = Counters()
         self.max_connections = connection_limit(self.limits.max_connections)
-        self.buffer = bytearray(READ_BYTES)  # shared: no read allocates one
-        self.view = memoryview(self.buffer)
-        self.now = time.monotonic()  # of this turn
         self.stopping = False
         self.is_closed = False
-        self.timers = Timers()
         self.listeners: list[Listener] = []
         # In the order they were added; retired ones are not in it.  By instance, not by name: while a reload swaps one
         # protocol for another of the same name, there are two.
         self.bindings: dict[Protocol, Binding] = {}
         self.retired: list[Binding] = []
         self._wsis: set[Wsi] = set()
-        self._writers: list[Wsi] = []
-        self._backlogs: list[Wsi] = []
-        self._dead: list[Wsi] = []
-        self._due: deque[Callable[[], None]] = deque()
-        self._table: dict[int, Callable[[int], None]] = {}
-        self._poller = Poller()
         self._next_number = 0
         self._accepting = True
-        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.watch(self._wakeup, READ, self._woken)
+        self._resolver: Resolver | None = None
+        self.lanes = Lanes(self.call_soon)  # in which our clients connect
         try:
             for protocol in protocols:
                 self.add_protocol(protocol)
             # What answers where no plugin does; in the daemon it is protocol 0 itself.
             first = next(iter(self.bindings.values()), None)
             is_builtin = first is not None and isinstance(first.protocol, Http)
-            self.fallback_http = first if first and is_builtin else self._bind(Http(), None)
+            self.fallback_http = first if first and is_builtin else self._bind_builtin()
         except BaseException:
             self.close()
             raise
@@ -138,19 +117,27 @@ class Context:
         Raises:
             PluginError: its hooks cannot be bound, or `on_protocol_init` raised.
         """
+        # It is known before its `on_protocol_init` runs, the usual place to connect out from.
         binding = self.bindings[protocol] = self._bind(protocol, options, table)
+        try:
+            self._initialise(binding)
+        except PluginError:
+            del self.bindings[protocol]
+            for wsi in [wsi for wsi in self._wsis if wsi.binding is binding]:
+                wsi.close()
+            raise
         return binding
 
     def retire_protocol(self, protocol: Protocol, on_destroyed: Callable[[], None] | None = None) -> None:
         """Stop serving `protocol` to new connections; it is destroyed when its last wsi is closed."""
         binding = self.bindings.pop(protocol)
         binding.on_destroyed = on_destroyed
-        self._retire(binding)
-
-    def _retire(self, binding: Binding) -> None:
         binding.is_retired = True
         self.retired.append(binding)
-        self._due.append(self._destroy_unused)
+        # Its peers end the connections that came in; those that it made itself nobody else would.
+        for wsi in [wsi for wsi in self._wsis if wsi.is_client and wsi.binding is binding]:
+            wsi.close(GOING_AWAY, "protocol replaced")
+        self.call_soon(self._destroy_unused)
 
     def _destroy_unused(self) -> None:
         """Destroy every retired protocol that no wsi uses any more."""
@@ -168,22 +155,28 @@ class Context:
 
     def _bind(self, protocol: Protocol, options: Any, table: ProtocolTable | None = None) -> Binding:
         binding = Binding(protocol, self.limits, self.timeouts, table)
-        if options is None and protocol.Options is not None:
-            options = protocol.Options()
-        binding.options = options
+        binding.options = protocol.Options() if options is None and protocol.Options is not None else options
         protocol.context = self
         protocol._members = {}
-        hook = binding.hooks.on_protocol_init
-        if hook is not None:
-            try:
-                hook(self, options)
-            except faults.CATCHABLE as error:
-                faults.report_exception(f"{protocol.name}.on_protocol_init", error)
-                raise PluginError(
-                    f"{protocol.name}: on_protocol_init raised {type(error).__name__}: {error}",
-                    *faults.place_of(error),
-                ) from error
         return binding
+
+    def _bind_builtin(self) -> Binding:
+        binding = self._bind(Http(), None)
+        self._initialise(binding)
+        return binding
+
+    def _initialise(self, binding: Binding) -> None:
+        """Run `on_protocol_init`; raises PluginError if that raises."""
+        hook, name = binding.hooks.on_protocol_init, binding.protocol.name
+        if hook is None:
+            return
+        try:
+            hook(self, binding.options)
+        except faults.CATCHABLE as error:
+            faults.report_exception(f"{name}.on_protocol_init", error)
+            raise PluginError(
+                f"{name}: on_protocol_init raised {type(error).__name__}: {error}", *faults.place_of(error)
+            ) from error
 
     def callback_on_writable_all_protocol(self, protocol: Protocol) -> None:
         """Ask for `on_writeable` on every established wsi of `protocol`.  LWS: the same name."""
@@ -249,15 +242,90 @@ class Context:
         self.unwatch(listener.fileno())
         listener.close()
 
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    def client_connect(
+        self,
+        url: str,
+        *,
+        protocol: Protocol | str | None = None,
+        subprotocols: Sequence[str] | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        origin: str | None = None,
+        timeout_seconds: float = 5,
+        interface: str = "",
+        proxy: str = "",
+        compression: Compression | None = None,
+        reconnect: Backoff | None = None,
+        session: Any = None,
+    ) -> Wsi:
+        """Open a connection to a server; answers its wsi at once, before it is connected.
+
+        Exactly one of `on_established` and `on_client_connection_error` of the protocol follows, after this call.
+        Connections to one address are opened one after the other, as RFC 6455 wants it (4.1, point 2).
+        LWS: lws_client_connect_via_info.
+
+        Args:
+            url: `ws://host:port/path?query`.
+            protocol: Who handles it, a protocol of this context or its name; None: the first.
+            subprotocols: What is offered, best first; None: the protocol's name; (): nothing.
+            headers: Added to the request.
+            origin: The Origin header; None: none, as befits a client that is no browser.
+            timeout_seconds: For all of it: resolving, connecting, a proxy, and the handshake.
+            interface: The local address to connect from, or the name of a network device.
+            proxy: `http://[user:password@]host:port`, an HTTP proxy that is asked to CONNECT; empty: none.
+            compression: What is offered; None: the protocol's table in the configuration, or the defaults.
+            reconnect: Connect again, with a new wsi, whenever it failed or ended and was not ended by us; None: never.
+            session: `wsi.session`, in place of what the protocol's `Session` makes.
+
+        Raises:
+            ValueError: a URL, header, subprotocol or proxy that cannot be used; an unknown protocol.
+            TypeError: an argument of the wrong type.
+            ConnectError: the context stops.
+        """
+        from wsd import client  # most servers never connect out
+
+        if self.stopping:
+            raise ConnectError("closed", "the context stops")
+        return client.connect(
+            self,
+            url,
+            protocol=protocol,
+            subprotocols=subprotocols,
+            headers=headers,
+            origin=origin,
+            timeout_seconds=timeout_seconds,
+            interface=interface,
+            proxy=proxy,
+            compression=compression,
+            reconnect=reconnect,
+            session=session,
+        )
+
+    @property
+    def resolver(self) -> Resolver:
+        """Looks up names for the connections that this context makes."""
+        if self._resolver is None:
+            from wsd.resolver import Resolver
+
+            self._resolver = Resolver(self._resolved)
+        return self._resolver
+
+    def _resolved(self) -> None:
+        """The resolver has news; in one of its threads."""
+        self.call_soon(self.resolver.deliver)
+        self.rouse()
+
     def next_number(self) -> int:
         """The number of the next wsi, for its tag."""
         self._next_number += 1
         return self._next_number
 
     def add_wsi(self, wsi: Wsi) -> None:
-        """Serve an accepted connection; at the limit all listeners pause."""
+        """Serve a connection, which a client need not have yet; at the limit all listeners pause."""
         self._wsis.add(wsi)
-        self.watch(wsi.fileno(), READ, wsi.on_events)
+        if wsi.fileno() >= 0:
+            self.watch(wsi.fileno(), READ, wsi.on_events)
         if len(self._wsis) >= self.max_connections:
             if _warnings.allow("limit", self.now) is not None:
                 log.warn("connection limit reached (%d); accepting pauses", self.max_connections)
@@ -287,59 +355,6 @@ class Context:
         """How many connections there are, in their handshake or closing too."""
         return len(self._wsis)
 
-    # -- the table of descriptors ---------------------------------------------------------------------------------
-
-    def watch(self, fd: int, mask: int, function: Callable[[int], None]) -> None:
-        """Call `function(events)` when `fd` is ready for `mask`, in bits of `select.EPOLL*`."""
-        self._poller.add(fd, mask)
-        self._table[fd] = function
-
-    def unwatch(self, fd: int) -> None:
-        """The end of `watch`; before the descriptor is closed."""
-        del self._table[fd]
-        self._poller.remove(fd)
-
-    def set_interest(self, fd: int, mask: int) -> None:
-        """Change what `fd` is polled for; 0: only errors and hang-ups."""
-        self._poller.change(fd, mask)
-
-    # -- what a wsi notes -----------------------------------------------------------------------------------------
-
-    def note_writer(self, wsi: Wsi) -> None:
-        """`wsi` wants its part in the next write pass."""
-        self._writers.append(wsi)
-
-    def note_backlog(self, wsi: Wsi) -> None:
-        """`wsi` has something that was read and not delivered."""
-        self._backlogs.append(wsi)
-
-    def note_dead(self, wsi: Wsi) -> None:
-        """`wsi` is for the reaper."""
-        self._dead.append(wsi)
-
-    # -- timers and wake-ups --------------------------------------------------------------------------------------
-
-    def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
-        """Call `function()` once, `seconds` from now; `cancel()` what it answers to take that back."""
-        name = getattr(function, "__qualname__", repr(function))
-        return self.call_at(seconds, lambda: self._guard(f"call_later({name})", function))
-
-    def call_at(self, seconds: float, function: Callable[[], None]) -> Timer:
-        """`call_later` for wsd's own functions, which do not raise."""
-        return self.timers.add(time.monotonic() + seconds, function)
-
-    def cancel_service(self) -> None:
-        """Have `on_wakeup` called on every protocol, soon.  Any thread may call this; nothing else.
-
-        LWS: lws_cancel_service.
-        """
-        with contextlib.suppress(OSError, ValueError):  # closed meanwhile: there is nobody left to wake
-            os.eventfd_write(self._wakeup, 1)
-
-    def _woken(self, mask: int) -> None:
-        if os.eventfd_read(self._wakeup) % _ROUSE:
-            self._due.append(self._wake_protocols)
-
     def _wake_protocols(self) -> None:
         """`on_wakeup` on every protocol that lives now: one may have been destroyed since the wake-up."""
         for binding in (*self.bindings.values(), *self.retired):
@@ -347,91 +362,15 @@ class Context:
             if hook is not None:
                 self._guard(f"{binding.protocol.name}.on_wakeup", hook)
 
-    def _guard(self, where: str, function: Callable[[], Any]) -> None:
-        """Run a plugin's function that belongs to no wsi; what it raises ends here."""
-        try:
-            function()
-        except faults.CATCHABLE as error:
-            self.counters.plugin_errors += 1
-            faults.report_exception(where, error)
-
-    # -- the loop -------------------------------------------------------------------------------------------------
-
-    def service(self, timeout: float | None = None) -> None:
-        """One turn: select, reads, one pass over the write list, timers, reap.
-
-        Args:
-            timeout: Longest wait in seconds; None: until something happens; 0: no wait.
-        """
-        events = self._poller.poll(self._wait(timeout))
-        self.counters.turns += 1
-        started = self.now = time.monotonic()
-        # Hot: the loop over what is ready.
-        table = self._table
-        backlogs, self._backlogs = self._backlogs, []
-        for fd, mask in events:
-            # A descriptor may have left the table while its neighbours were served.
-            function = table.get(fd)
-            if function is not None:
-                try:
-                    function(mask)
-                except Exception as error:
-                    self._survive(function, error)
-        for wsi in backlogs:
-            self._run(wsi.resume)
-        # Requests made during the pass go to a new list and belong to the next turn, whose select waits 0: a plugin
-        # that always asks again starves nobody.
-        writers, self._writers = self._writers, []
-        for wsi in writers:
-            try:
-                wsi.service_write()
-            except Exception as error:
-                self._survive(wsi.service_write, error)
-        for due in self.timers.due(time.monotonic()):
-            self._run(due)
-        for _ in range(len(self._due)):
-            self._run(self._due.popleft())
-        if self._dead:
-            self._reap()
-        if log.is_on(log.LATENCY):
-            self._log_latency(started, len(events))
-
-    def _run(self, function: Callable[[], None]) -> None:
-        try:
-            function()
-        except Exception as error:
-            self._survive(function, error)
-
-    def _survive(self, function: Callable[..., None], error: Exception) -> None:
-        """A bug of wsd's own costs the connection where it showed, and no other."""
-        self.counters.bugs += 1
-        faults.report_bug(error)
-        owner = getattr(function, "__self__", None)
-        if owner is not None and hasattr(owner, "abort"):
-            owner.abort("a bug in wsd")
-
-    def _wait(self, timeout: float | None) -> float | None:
-        """How long select may wait."""
-        if self._writers or self._backlogs or self._due or self._dead:
-            return 0
-        deadline = self.timers.next_deadline()
-        if deadline is None:
-            return timeout
-        left = max(0.0, deadline - time.monotonic())
-        return left if timeout is None else min(left, timeout)
-
-    def _log_latency(self, started: float, events: int) -> None:
-        took = time.monotonic() - started
-        if took > _SLOW_TURN_SECONDS:
-            log.latency("a turn of %d events took %.1f ms", events, took * 1000)
-
     def _reap(self) -> None:
         """The only place where a connection's descriptor is closed, so that no number changes owner in a turn."""
         dead, self._dead = self._dead, []
         for wsi in dead:
             self._wsis.discard(wsi)
-            wsi.listener.count -= 1
-            self.unwatch(wsi.fileno())
+            if wsi.listener is not None:
+                wsi.listener.count -= 1
+            if wsi.fileno() >= 0:
+                self.unwatch(wsi.fileno())
             self._run(wsi.reap)
         self._destroy_unused()
         if not self._accepting:
@@ -460,7 +399,7 @@ class Context:
                 # An answer under way may have no end.
                 self.call_at(self.timeouts.close_seconds, wsi.abort)
         # We may be in a signal handler, and the turn waiting in select: have it come round and see.
-        os.eventfd_write(self._wakeup, _ROUSE)
+        self.rouse()
 
     def close(self) -> None:
         """End now: every connection is cut, `on_closed` and `on_protocol_destroy` run, all descriptors are closed."""
@@ -473,15 +412,13 @@ class Context:
         for wsi in tuple(self._wsis):
             wsi.abort("daemon ended")
         self._reap()
+        if self._resolver is not None:
+            self._resolver.close()
         for binding in (*self.bindings.values(), *self.retired):
             self.destroy_protocol(binding)
         self.bindings.clear()
         self.retired.clear()
-        self.unwatch(self._wakeup)
-        # The number may be somebody else's in a moment, and other threads may still call cancel_service().
-        wakeup, self._wakeup = self._wakeup, -1
-        os.close(wakeup)
-        self._poller.close()
+        self._close_loop()
 
 
 def connection_limit(wanted: int) -> int:

@@ -14,6 +14,7 @@ class Counters:
         "bugs",
         "bytes_received",
         "bytes_sent",
+        "connect_failures",
         "established",
         "hangups",
         "http_requests",

@@ -85,3 +85,35 @@ class HandshakeError(WsdError):
 
 class Reject(HandshakeError):
     """Raised by a plugin in `on_filter_protocol_connection`: the peer gets this HTTP status and text."""
+
+
+class ConnectError(WsdError):
+    """A client connection was not established; what `on_client_connection_error` gets.
+
+    Attributes:
+        cause: One word of `CAUSES`.
+        status: The HTTP status of what the server or the proxy answered; 0: it did not.
+        body: How the body of that answer begins.
+    """
+
+    CAUSES = (
+        "resolve",  # the name has no address
+        "refused",  # nobody listens there
+        "unreachable",  # no way there, or no such local address
+        "reset",  # the connection broke before it was established
+        "timeout",  # the text says at which step
+        "proxy",  # the proxy refused, or is none
+        "status",  # an HTTP answer that is no 101
+        "reply",  # no HTTP, or a 101 that RFC 6455 4.1 does not let pass
+        "accept",  # a wrong Sec-WebSocket-Accept
+        "subprotocol",  # one that was not offered
+        "extension",  # one that was not offered, or not so
+        "filter",  # on_client_filter_pre_establish refused
+        "plugin",  # a hook raised, or answered what is no answer
+        "closed",  # by ourselves: wsi.close(), or the context stops
+        "limit",  # as many connections as there may be
+    )
+
+    def __init__(self, cause: str, text: str, *, status: int = 0, body: bytes = b"") -> None:
+        self.cause, self.text, self.status, self.body = cause, text, status, body
+        super().__init__(text)

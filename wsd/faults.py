@@ -1,17 +1,20 @@
-"""What the log says when a plugin misbehaves.
+"""What is said when a plugin misbehaves, and when it is written so that it would.
 
-Owns the report: which plugin, which hook, which connection, and the traceback cut at wsd's own frames.  Must not know
-what happens to the connection; that is the caller's.
+Owns the report in the log (which plugin, which hook, which connection, the traceback cut at wsd's own frames) and the
+error that names a function's place before it was ever called.  Must not know what happens to the connection, nor which
+hooks there are; that is the caller's.
 """
 
 from __future__ import annotations
 
+import inspect
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
 from wsd import log
+from wsd.errors import PluginError
 
 _OURS = f"{Path(__file__).parent}/"
 _SHIPPED = f"{_OURS}share/"  # where an installed wsd has its plugins
@@ -75,3 +78,41 @@ def report_answer(where: str, answer: Any, tag: str = "") -> None:
 def is_answer(answer: Any) -> bool:
     """Reports whether a truthy `answer` is CLOSE: any non-zero int but a bool."""
     return isinstance(answer, int) and not isinstance(answer, bool)
+
+
+# -- before it is called ----------------------------------------------------------------------------------------------
+
+
+def plugin_error(where: object, message: str) -> PluginError:
+    """A PluginError at the line where `where` (a class or function) is defined."""
+    try:
+        target = inspect.unwrap(where) if callable(where) else where
+        file = inspect.getsourcefile(target) or ""  # type: ignore[arg-type]
+        code = getattr(target, "__code__", None)
+        line = code.co_firstlineno if code else inspect.getsourcelines(target)[1]  # type: ignore[arg-type]
+    except (TypeError, OSError):
+        return PluginError(message)
+    return PluginError(message, file, line)
+
+
+def check_callable(function: Any, count: int, protocol: str, wanted: str) -> None:
+    """Raise unless `function` is a plain function that takes exactly `count` positional arguments.
+
+    Args:
+        protocol, wanted: For the message: whose it is, and how it should look.
+
+    Raises:
+        PluginError: with its place.
+    """
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise plugin_error(
+            function, f"{protocol}: {wanted} must be a plain function; wsd has no event loop to await on"
+        )
+    if inspect.isgeneratorfunction(function):
+        raise plugin_error(function, f"{protocol}: {wanted} must not be a generator")
+    if not callable(function):
+        raise plugin_error(function, f"{protocol}: {wanted} must be a function, found {type(function).__name__}")
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):  # ValueError: a method without even a `self`
+        raise plugin_error(function, f"{protocol}: wrong number of arguments, wanted {wanted}") from None

@@ -1,7 +1,8 @@
 """HTTP/1.1 on one connection: the role of a wsi until it becomes a WebSocket, or for all its life.
 
-Owns the order of things: which deadline runs, when a request is answered, when the next one is read, what is asked of
-which hook before a 101.  Bytes are `wire/`'s, sockets and buffers the wsi's; this file must not know the loop.
+Owns the order of things: which deadline runs, when a request is answered, when the next one is read.  Bytes are
+`wire/`'s, sockets and buffers the wsi's, what a request for a WebSocket must pass is `upgrade.py`'s; this file must not
+know the loop.
 
 Requests are answered one at a time and in order.  While an answer is under way reading is paused, so what a peer can
 make us hold is one read's worth of pipelined requests and one answer's worth of output.
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wsd import log
 from wsd.errors import HandshakeError
+from wsd.upgrade import OUR_FAULT, check_answer, make_session, negotiate
 from wsd.wire.body import BodyReader, body_reader
-from wsd.wire.handshake import accept_key, check_upgrade, choose_subprotocol, encode_101, origin_allowed
-from wsd.wire.http import Headers, HeadReader, Request, Response, error_page
+from wsd.wire.http import HeadReader, Request, Response, error_page
 from wsd.wire.response import LAST_CHUNK, encode_chunk, encode_response_head
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Neither an iterator is pulled nor a pipelined request answered while this many bytes wait for the peer: enough to
 # keep a fast one busy from turn to turn, little enough that a thousand slow ones cost no more than 64 MB.
 ENOUGH_BYTES: Final = 65536
-
-# How long a client should wait that was refused because the daemon stops; a restart takes about as long.
-RETRY_AFTER_SECONDS: Final = 5
-
-
-_OUR_FAULT: Final = "something went wrong here; the server's log says more"
 
 
 class _Clock:
@@ -143,6 +138,10 @@ class Http1:
         if self.state is State.HEAD and self._reader.is_empty:
             self._finish()
 
+    def close_asked(self) -> None:
+        """Somebody called `wsi.close()`: what was put still leaves."""
+        self.wsi.finish()
+
     def closed(self) -> None:
         """Release what an unfinished answer holds; the connection is gone."""
         self.state = State.DONE
@@ -206,6 +205,19 @@ class Http1:
         else:
             self._ask(request)
 
+    def _upgrade(self, request: Request) -> None:
+        """Become a WebSocket, or raise HandshakeError."""
+        agreed = negotiate(self.wsi, request)
+        if agreed is None:
+            self._stop_answering()
+            return
+        self.state = State.DONE
+        leftover, self._input = self._input, b""
+        request.keep_parsed(False)
+        self.wsi.upgrade(
+            agreed.binding, request, agreed.subprotocol, agreed.head, leftover, agreed.compression, agreed.settings
+        )
+
     def _ask(self, request: Request) -> None:
         """Put a plain request to `on_http`, then wait for its body or answer it."""
         hooks = self._http.hooks
@@ -216,7 +228,7 @@ class Http1:
         answer: Any = None
         if hooks.on_http is not None:
             if not self._asked:
-                self._check(self._make_session(self._http))  # one for all requests of the connection
+                check_answer(self.wsi, make_session(self.wsi, self._http))  # one for all requests of the connection
             self._asked = True
             answer = self.wsi.call("on_http", hooks.on_http, self.wsi, request)
         if answer or body is None or hooks.on_http_body_completion is None:
@@ -263,7 +275,7 @@ class Http1:
             assert builtin is not None
             answer = wsi.call("on_http", builtin, wsi, request)
         if answer is wsi.FAILED:
-            raise HandshakeError(500, _OUR_FAULT)
+            raise HandshakeError(500, OUR_FAULT)
         if isinstance(answer, Response):
             self._respond(request, answer)
         else:
@@ -401,79 +413,3 @@ class Http1:
         if paused is not self._paused:
             self._paused = paused
             self.wsi.pause_reading(paused)
-
-    # -- the upgrade -------------------------------------------------------------------------------------------------
-
-    def _upgrade(self, request: Request) -> None:
-        """Answer an upgrade request: RFC 6455 4.2.2, with the hooks in libwebsockets' order.
-
-        Raises:
-            HandshakeError: it is refused.
-        """
-        wsi, listener = self.wsi, self.wsi.listener
-        upgrade = check_upgrade(request)
-        if wsi.context.stopping:
-            raise HandshakeError(503, "the server is stopping", [("Retry-After", str(RETRY_AFTER_SECONDS))])
-        if not origin_allowed(request, listener.allowed_origins):
-            log.info(
-                "%s: Origin %s is neither the Host %s nor in allowed_origins",
-                wsi.tag,
-                request.headers.combined("Origin"),
-                request.host,
-            )
-            raise HandshakeError(403, "pages of this origin may not connect here")
-        binding, subprotocol = choose_subprotocol(
-            upgrade, request.path, listener.bindings, listener.paths, listener.default
-        )
-        http_session = wsi.session
-        wsi.bind(binding)
-        try:
-            head = self._ask_for_upgrade(request, accept_key(upgrade.key), subprotocol)
-        except HandshakeError:
-            self._unbind(http_session)
-            raise
-        if wsi.is_closing:  # a hook called wsi.close()
-            self._unbind(http_session)
-            self._stop_answering()
-            return
-        self.state = State.DONE
-        leftover, self._input = self._input, b""
-        request.keep_parsed(False)
-        wsi.upgrade(binding, request, subprotocol, head, leftover)
-
-    def _ask_for_upgrade(self, request: Request, accept: str, subprotocol: str | None) -> bytes:
-        """Make the session, ask the protocol's two hooks, whose Reject is a HandshakeError; gives the 101."""
-        wsi, hooks = self.wsi, self.wsi.binding.hooks
-        self._check(self._make_session(wsi.binding))
-        if hooks.on_filter_protocol_connection is not None:
-            hook = hooks.on_filter_protocol_connection
-            self._check(wsi.call("on_filter_protocol_connection", hook, wsi, request))
-        headers = Headers()
-        if hooks.on_add_headers is not None:
-            self._check(wsi.call("on_add_headers", hooks.on_add_headers, wsi, headers))
-        try:
-            return encode_101(accept, subprotocol, headers)
-        except ValueError as error:
-            log.err("%s: on_add_headers: %s", wsi.tag, error)
-            raise HandshakeError(500, _OUR_FAULT) from None
-
-    def _unbind(self, http_session: Any) -> None:
-        """Give the wsi back to the protocol that had its HTTP."""
-        self.wsi.bind(self._http)
-        self.wsi.session = http_session
-
-    def _make_session(self, binding: Binding) -> Any:
-        """Make `wsi.session` for a protocol; the answer is that of a hook."""
-        protocol: Any = binding.protocol
-        self.wsi.session = None
-        return None if protocol.Session is None else self.wsi.call("Session", self._call_session, protocol.Session)
-
-    def _call_session(self, factory: Any) -> None:
-        self.wsi.session = factory()
-
-    def _check(self, answer: Any) -> None:
-        """Raise unless a hook before the 101 answered OK."""
-        if answer is self.wsi.FAILED:
-            raise HandshakeError(500, _OUR_FAULT)
-        if answer:
-            raise HandshakeError(403, "the protocol refused this connection")

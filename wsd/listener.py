@@ -162,7 +162,7 @@ class Listener:
             context.counters.refused += 1
             sock.close()
             return
-        wsi = Wsi(context, self, SocketPipe(sock), peer, local, context.next_number())
+        wsi = Wsi(context, self.http, SocketPipe(sock), peer, local, context.next_number(), self)
         wsi.role = Http1(wsi)
         self.count += 1
         context.add_wsi(wsi)

@@ -23,10 +23,10 @@ def text(config: BaseModel) -> str:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if isinstance(value, BaseModel):
-            lines += _table(f"[{name}]", value)
+            lines += _table(name, value)
         elif isinstance(value, tuple):
             for item in value:
-                lines += _table(f"[[{name}]]", item)
+                lines += _table(name, item, is_one_of_many=True)
         else:
             lines += _examples(name, field)
     return "\n".join(lines) + "\n"
@@ -47,20 +47,29 @@ def _comment(*paragraphs: str) -> list[str]:
     return lines
 
 
-def _table(header: str, table: BaseModel) -> list[str]:
-    lines = ["", "", *_prose(type(table)), header]
-    for name, field in type(table).model_fields.items():
-        value = getattr(table, name)
-        lines += ["", *_comment(field.description or "")]
-        if value is None:
-            lines += _left_out(name, field)
-            continue
-        if not value:  # an example has to be text here: the option itself stands below it
-            lines += [f"# Example: {line[1:]}" for line in _left_out(name, field)]
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # as one would write it
-        lines.append(f"{name} = {toml(value)}")
-    return lines
+def _table(name: str, table: BaseModel, *, is_one_of_many: bool = False) -> list[str]:
+    """A table, and below it the tables inside of it: in TOML whatever follows a header belongs to it."""
+    lines = ["", "", *_prose(type(table)), f"[[{name}]]" if is_one_of_many else f"[{name}]"]
+    inner: list[str] = []
+    for key, field in type(table).model_fields.items():
+        value = getattr(table, key)
+        if isinstance(value, BaseModel):
+            # Of a table that is one of many, this is the last one's: the one that was just written.
+            inner += _table(f"{name}.{key}", value)
+        else:
+            lines += _option(key, field, value)
+    return lines + inner
+
+
+def _option(name: str, field: FieldInfo, value: object) -> list[str]:
+    lines = ["", *_comment(field.description or "")]
+    if value is None:
+        return lines + _left_out(name, field)
+    if not value:  # an example has to be text here: the option itself stands below it
+        lines += [f"# Example: {line[1:]}" for line in _left_out(name, field)]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as one would write it
+    return [*lines, f"{name} = {toml(value)}"]
 
 
 def _left_out(name: str, field: FieldInfo) -> list[str]:

@@ -1,35 +1,39 @@
 """Every option, once: its type, default, bounds, meaning and schema are one field of one model here.
 
 The texts of the tables and fields, in their order, are `etc/wsd.toml` and so the manual.  Owns what may stand in the
-configuration and what does not go together.  Must not know the file, nor what the options do to sockets, processes or
-plugins: those are handed the models.
+configuration.  Must not know the file, nor what the options do to sockets, processes or plugins: those are handed the
+models.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import itertools
-import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    Strict,
-    ValidationInfo,
-    model_validator,
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, Strict, model_validator
+
+from wsd.clashes import address_clashes, limit_clashes, listener_clashes, protocol_clashes
+from wsd.kinds import (
+    Account,
+    DeflateLevel,
+    DeflateMemory,
+    FilePath,
+    Folder,
+    Interface,
+    Level,
+    Octal,
+    Origin,
+    Seconds,
+    SecondsOrOff,
+    Size,
+    SizeOrNone,
+    SocketPath,
+    Token,
+    UrlPath,
+    WindowBits,
+    each_once,
 )
-
-from wsd.problems import Allowed, Clash, clash_error, nearest, toml
-
-FOLDER: Final = "folder"  # the key, in validation's context, of what relative paths are relative to
-_UNIX_PATH_BYTES: Final = 107  # sizeof(sun_path) less the zero at its end
+from wsd.problems import Allowed, clash_error
 
 
 class Options(BaseModel):
@@ -54,157 +58,6 @@ class Table(BaseModel):
         # The text below a field is its description: in the schema, and in `etc/wsd.toml`.
         use_attribute_docstrings=True,
     )
-
-
-# -- kinds of values --------------------------------------------------------------------------------------------------
-
-
-def _absolute(value: str, info: ValidationInfo) -> str:
-    """Make a path absolute against the configuration file's folder, where there is a file; empty stays empty."""
-    if "\0" in value:
-        raise ValueError("a path cannot hold a NUL")
-    folder = info.context.get(FOLDER) if info.context else None
-    return os.path.normpath(os.path.join(folder, value)) if value and folder else value
-
-
-def _short_path(value: str) -> str:
-    if (size := len(os.fsencode(value))) > _UNIX_PATH_BYTES:
-        raise ValueError(
-            f"it has {size} bytes as an absolute path; allowed: up to {_UNIX_PATH_BYTES}, as the kernel wants"
-        )
-    return value
-
-
-def _named_folder(value: object) -> object:
-    if value == "":
-        raise ValueError('allowed: the path of a folder; the file\'s own is "."')
-    return value
-
-
-def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{toml(value)} stands there twice")
-    return values
-
-
-def _address(value: str) -> str:
-    """Refuse what looks like an address and is none; a name is looked up when the socket is bound."""
-    if value and (":" in value or not value.strip("0123456789.")):
-        try:
-            ipaddress.ip_address(value)
-        except ValueError:
-            raise ValueError("allowed: an IPv4 address, an IPv6 address without brackets, or a name; no port") from None
-    return value
-
-
-Size = Annotated[int, Field(ge=1, le=2**63 - 1)]
-SizeOrNone = Annotated[int, Field(ge=0, le=2**63 - 1)]
-# A day is the longest that any wait may be; what shall not happen at all has a 0 of its own.
-Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
-SecondsOrOff = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
-Octal = Annotated[str, Field(pattern="^0?[0-7]{3}$"), Allowed('three octal digits in quotes, such as "0660"')]
-# RFC 9110 5.6.2 "token", the alphabet of a subprotocol's name.
-Token = Annotated[
-    str,
-    Field(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"),
-    Allowed("a protocol's name: letters, digits and !#$%&'*+-.^_`|~"),
-]
-Account = Annotated[str, Field(pattern=r"^[^\s:/,]*$"), Allowed("the name or number of an account, or empty")]
-FilePath = Annotated[str, AfterValidator(_absolute)]
-SocketPath = Annotated[str, AfterValidator(_absolute), AfterValidator(_short_path)]
-Folder = Annotated[
-    Path,
-    Strict(False),
-    BeforeValidator(_named_folder),
-    AfterValidator(lambda path, info: Path(_absolute(str(path), info))),
-]
-Interface = Annotated[str, Field(pattern=r"^[^\s/\[\]]*$"), AfterValidator(_address), Allowed("an address or a name")]
-UrlPath = Annotated[str, Field(pattern=r"^/[^?#]*$"), Allowed('a path that starts with "/", without "?" and "#"')]
-Origin = Annotated[
-    str,
-    Field(pattern=r"^(\*|[A-Za-z][A-Za-z0-9+.\-]*://[^\s/?#@]+)$"),
-    Allowed('an origin such as "https://example.com" or "https://example.com:8443", or "*"'),
-]
-Level = Literal["err", "warn", "notice", "info", "debug", "parser", "header", "ext", "client", "latency", "user"]
-
-
-# -- what does not go together ----------------------------------------------------------------------------------------
-
-
-def _typed(table: Table, names: Iterable[str]) -> list[str]:
-    """Those of the options that were set, and not to nothing."""
-    return [name for name in names if name in table.model_fields_set and getattr(table, name) != ""]
-
-
-def _assignments(table: Table, names: Iterable[str]) -> str:
-    return " and ".join(f"{name} = {toml(getattr(table, name))}" for name in names)
-
-
-def _address_clashes(listen: Listen) -> Iterator[Clash]:
-    tcp = _typed(listen, ("interface", "port"))
-    if listen.unix and tcp:
-        text = f"found {_assignments(listen, [*tcp, 'unix'])}; a listener has the one or the other"
-        yield Clash(("unix",), text, tuple((name,) for name in tcp))
-    if not listen.unix and not listen.interface:
-        yield Clash(("interface",), 'found interface = "" and no unix; set one of them', (("unix",),))
-    if not listen.unix:
-        for name in ("unix_mode", "unix_owner", "unix_group"):
-            if getattr(listen, name) != Listen.model_fields[name].default:
-                yield Clash(
-                    (name,), f"found {_assignments(listen, [name])} without unix; set both or none", (("unix",),)
-                )
-    if not listen.v6_only and (listen.unix or ":" not in listen.interface):
-        other = "unix" if listen.unix else "interface"
-        text = (
-            f'found {_assignments(listen, ["v6_only", other])}; it is about an IPv6 address, such as interface = "::"'
-        )
-        yield Clash(("v6_only",), text, ((other,),))
-
-
-def _protocol_clashes(listen: Listen) -> Iterator[Clash]:
-    if listen.protocols is None:
-        return  # all that the folders hold, and what is named here
-    named = [(("default_protocol",), listen.default_protocol)] if listen.default_protocol is not None else []
-    for key, name in [*named, *((("paths", path), name) for path, name in listen.paths.items())]:
-        if name not in listen.protocols:
-            near = nearest(name, listen.protocols)
-            text = f"found {toml(name)}, which is not in protocols = {toml(listen.protocols)}"
-            yield Clash(key, f"{text}; did you mean {toml(near)}?" if near else text, (("protocols",),))
-
-
-def _listeners_clash(listeners: tuple[Listen, ...]) -> Iterator[Clash]:
-    """Two listeners of one address: the second could not be bound."""
-    for (first, one), (second, other) in itertools.combinations(enumerate(listeners), 2):
-        if _same_address(one, other):
-            keys = ["unix"] if other.unix else ["interface", "port"]
-            text = f"found {_assignments(other, keys)}; listen[{first}] has {_assignments(one, keys)} already"
-            involved = itertools.product(("listen",), (first, second), ("interface", "port", "unix"))
-            yield Clash(("listen", second, keys[-1]), text, tuple(involved))
-
-
-def _same_address(one: Listen, other: Listen) -> bool:
-    if one.unix or other.unix:
-        return one.unix == other.unix
-    return one.port == other.port != 0 and (_covers(one, other) or _covers(other, one))
-
-
-def _covers(one: Listen, other: Listen) -> bool:
-    """Whether `one` takes the address of `other` too, of the same port."""
-    if one.interface == "0.0.0.0":
-        return ":" not in other.interface
-    mine, theirs = (_canonical(listen.interface) for listen in (one, other))
-    return mine == theirs or (mine == "::" and (":" in theirs or not one.v6_only))
-
-
-def _canonical(interface: str) -> str:
-    try:
-        return str(ipaddress.ip_address(interface))
-    except ValueError:
-        return interface.lower()
-
-
-# -- the tables -------------------------------------------------------------------------------------------------------
 
 
 class Daemon(Table):
@@ -295,11 +148,8 @@ class Limits(Table):
 
     @model_validator(mode="after")
     def _clashes(self) -> Limits:
-        if "max_uri_bytes" in self.model_fields_set and self.max_uri_bytes > self.max_head_bytes:
-            pair = _assignments(self, ["max_uri_bytes", "max_head_bytes"])
-            raise clash_error(
-                [Clash(("max_uri_bytes",), f"found {pair}; the first is part of the second", (("max_head_bytes",),))]
-            )
+        if clashes := list(limit_clashes(self)):
+            raise clash_error(clashes)
         return self
 
 
@@ -350,6 +200,36 @@ class Keepalive(Table):
     gone after ping_seconds + hangup_seconds."""
 
 
+class Compression(Table):
+    """Compression of messages (permessage-deflate, RFC 7692) on the listener above, for clients that offer it.
+
+    It saves bytes on the wire, and costs time, and memory for each connection on which compressed messages went both
+    ways: about 50 KiB with these values, 300 KiB with window_bits = 15 and memory_level = 8.  One that is silent from
+    the beginning costs nothing.
+    """
+
+    enabled: bool = True
+    """Whether it is agreed to.  Most browsers and libraries offer it; who does not is served without."""
+
+    level: DeflateLevel = 3
+    """How hard to try: 1 is fastest, 9 makes the smallest messages.  On JSON of 1 kB, level 6 makes them a tenth
+    smaller than 3 and takes almost half as much time again; 1 is hardly faster than 3."""
+
+    memory_level: DeflateMemory = 5
+    """Memory for compressing, beside the window: 2^(N+9) bytes for each connection, 16 KiB at 5, 128 KiB at 8."""
+
+    window_bits: WindowBits = 12
+    """How far back a message may repeat what was said before: 2^N bytes, 4 KiB at 12.  Compressing takes four times
+    that for each connection.  Receiving takes it once; a client that does not let itself be limited takes 32 KiB."""
+
+    context_takeover: bool = True
+    """Whether a message may repeat what earlier ones said, which makes small messages much smaller.  false: each stands
+    for itself and nothing is kept between them, so an idle connection costs none of this memory."""
+
+    min_bytes: SizeOrNone = 128
+    """Messages shorter than this are sent as they are: they would gain little.  0: every message is compressed."""
+
+
 class Listen(Table):
     """One address to listen on; write the table again for another one, with its own protocols.
 
@@ -382,7 +262,7 @@ class Listen(Table):
     backlog: int = Field(1024, ge=1, le=65_535)
     """Connections that the kernel holds until wsd accepts them; it allows net.core.somaxconn at most."""
 
-    protocols: Annotated[tuple[Token, ...], Strict(False), AfterValidator(_each_once)] | None = Field(
+    protocols: Annotated[tuple[Token, ...], Strict(False), AfterValidator(each_once)] | None = Field(
         None, examples=[["echo", "lws-mirror-protocol"]]
     )
     """The protocols that are served here, by name.  Left out: all that the plugins in `folders` hold, so that a file
@@ -395,7 +275,7 @@ class Listen(Table):
     """The protocol for clients that ask for none, by the path of their request; it wins over `default_protocol`.  The
     path must be the same to the letter."""
 
-    allowed_origins: Annotated[tuple[Origin, ...], Strict(False), AfterValidator(_each_once)] = Field(
+    allowed_origins: Annotated[tuple[Origin, ...], Strict(False), AfterValidator(each_once)] = Field(
         (), examples=[["https://www.example.com", "http://localhost:8000"]]
     )
     """Web pages that may connect beside those of the same host name, as browsers name them in the Origin header.  Any
@@ -410,9 +290,11 @@ class Listen(Table):
     """A protocol whose on_http hooks answer plain HTTP requests first; what it leaves goes to `static_folder`, or the
     page.  Left out: the built-in http."""
 
+    compression: Compression = Compression()
+
     @model_validator(mode="after")
     def _clashes(self) -> Listen:
-        if clashes := [*_address_clashes(self), *_protocol_clashes(self)]:
+        if clashes := [*address_clashes(self), *protocol_clashes(self)]:
             raise clash_error(clashes)
         return self
 
@@ -440,8 +322,35 @@ class ProtocolTimeouts(Table):
     """See [timeouts]."""
 
 
+class ProtocolCompression(Table):
+    """Compression of one protocol's messages, in place of what the listener's [listen.compression] says."""
+
+    enabled: bool | None = Field(None, examples=[False])
+    """See [listen.compression]; false for what is compressed already, pictures or sound."""
+
+    level: DeflateLevel | None = Field(None, examples=[1])
+    """See [listen.compression]."""
+
+    memory_level: DeflateMemory | None = Field(None, examples=[8])
+    """See [listen.compression]."""
+
+    window_bits: WindowBits | None = Field(None, examples=[15])
+    """See [listen.compression]."""
+
+    context_takeover: bool | None = Field(None, examples=[False])
+    """See [listen.compression]."""
+
+    min_bytes: SizeOrNone | None = Field(None, examples=[1024])
+    """See [listen.compression]."""
+
+    def over(self, base: Compression) -> Compression:
+        """What holds where the listener says `base`."""
+        return base.model_copy(update=self.model_dump(exclude_none=True))
+
+
 class ProtocolTable(Table):
-    """What one protocol is given: the plugin's own options, and its limits and timeouts, which belong to wsd.
+    """What one protocol is given: the plugin's own options, and its limits, timeouts and compression, which belong to
+    wsd.
 
     `wsd plugins` lists the protocols and their files, which say what options there are.
     """
@@ -450,6 +359,7 @@ class ProtocolTable(Table):
 
     limits: ProtocolLimits = ProtocolLimits()
     timeouts: ProtocolTimeouts = ProtocolTimeouts()
+    compression: ProtocolCompression = ProtocolCompression()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -494,6 +404,6 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _clashes(self) -> Config:
-        if clashes := list(_listeners_clash(self.listen)):
+        if clashes := list(listener_clashes(self.listen)):
             raise clash_error(clashes)
         return self

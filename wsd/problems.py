@@ -239,14 +239,17 @@ def _known_keys(kind: Any) -> Iterator[str]:
         yield field.alias or name
 
 
-def _tables_with(model: type[BaseModel], name: str) -> Iterator[str]:
-    """The top-level tables that know the key, as their headers are written."""
+def _tables_with(model: type[BaseModel], name: str, outer: str = "") -> Iterator[str]:
+    """The tables that know the key, as their headers are written; but those whose own names the file chooses."""
     for table, field in model.model_fields.items():
-        kind, header = _bare(field.annotation), f"[{table}]"
+        kind, place = _bare(field.annotation), f"{outer}{table}"
+        header = f"[{place}]"
         if get_origin(kind) in (tuple, list):
-            kind, header = get_args(kind)[0], f"[[{table}]]"
-        if name in _known_keys(kind):
-            yield header
+            kind, header = _bare(get_args(kind)[0]), f"[[{place}]]"
+        if _is_model(kind):
+            if name in _known_keys(kind):
+                yield header
+            yield from _tables_with(kind, name, f"{place}.")
 
 
 # -- what a model says about a place ----------------------------------------------------------------------------------

@@ -13,14 +13,19 @@ import re
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from wsd import faults
 from wsd.errors import PluginError
-from wsd.reasons import Reason
-from wsd.wire.frames import encode_message
+from wsd.options import Compression
+from wsd.reasons import CLIENT_REASONS, REASONS, Reason
+from wsd.wire.broadcast import Broadcast
+from wsd.wire.extensions import Settings
 
 if TYPE_CHECKING:
     from wsd.config import Limits, ProtocolTable, Timeouts
     from wsd.context import Context
+    from wsd.errors import ConnectError
     from wsd.wire.http import Headers, Request, Response
+    from wsd.wire.reply import Reply
     from wsd.wsi import Wsi
 
 Answer = int | None
@@ -95,20 +100,52 @@ class Protocol:
         Raise `Reject(status, text, headers)` to answer with that HTTP status; CLOSE is 403.
         """
 
+    def on_confirm_extension(self, wsi: Wsi, name: str, params: dict[str, str | None]) -> Answer:
+        """Called when the client offers an extension that we would agree to: "permessage-deflate".
+
+        `params` is what our answer would say, for example `{"server_max_window_bits": "12"}`; None stands for a
+        parameter without a value.  CLOSE: the connection goes on without the extension.
+        Reason: CONFIRM_EXTENSION_OKAY.
+        """
+
     def on_add_headers(self, wsi: Wsi, headers: Headers) -> Answer:
         """Called before the 101 is sent; `headers.add(name, value)` puts a header into it.  CLOSE is 403."""
+
+    # -- before a client connection is established ------------------------------------------------------------------
+
+    def on_client_confirm_extension_supported(self, wsi: Wsi, name: str) -> Answer:
+        """Called before we ask a server for an extension: "permessage-deflate".  CLOSE: it is not offered."""
+
+    def on_client_append_handshake_header(self, wsi: Wsi, headers: Headers) -> Answer:
+        """Called before our request is sent; `headers.add(name, value)` puts a header into it.
+
+        CLOSE gives the connection up: `on_client_connection_error` follows, cause "plugin".
+        """
+
+    def on_client_filter_pre_establish(self, wsi: Wsi, response: Reply) -> Answer:
+        """Called with the server's answer when it is a good 101.
+
+        CLOSE refuses it: `on_client_connection_error` follows, cause "filter".
+        """
+
+    def on_client_connection_error(self, wsi: Wsi, error: ConnectError) -> Answer:
+        """Called when `context.client_connect()` comes to nothing; `on_established` and `on_closed` are not called.
+
+        `error.cause` is one word, `error.text` a sentence; `error.status` and `error.body` are what the server or the
+        proxy answered.  Where reconnecting was asked for, CLOSE ends it.
+        """
 
     # -- a WebSocket connection -----------------------------------------------------------------------------------
 
     def on_established(self, wsi: Wsi) -> Answer:
-        """Called when the handshake is done.  Reason: ESTABLISHED."""
+        """Called when the handshake is done.  Reason: ESTABLISHED, CLIENT_ESTABLISHED."""
 
     def on_receive(self, wsi: Wsi, data: bytes) -> Answer:
         """Called for each piece of a message as it arrives; `data` is yours to keep.
 
         See `wsi.is_first_fragment`, `wsi.is_final_fragment`, `wsi.remaining_packet_payload`, `wsi.frame_is_binary`.
         A message that arrived whole is one piece; an empty message is one empty piece; text may be cut inside a
-        character.  Reason: RECEIVE.
+        character.  Reason: RECEIVE, CLIENT_RECEIVE.
         """
 
     def on_message(self, wsi: Wsi, message: Any) -> Answer:
@@ -117,11 +154,15 @@ class Protocol:
     def on_writeable(self, wsi: Wsi) -> Answer:
         """Called once after any number of `wsi.callback_on_writable()`, when more can be sent; may be spurious.
 
-        The place for `wsi.write()`; write until `wsi.send_pipe_choked`.  Reason: SERVER_WRITEABLE.
+        The place for `wsi.write()`; write until `wsi.send_pipe_choked`.  Reason: SERVER_WRITEABLE,
+        CLIENT_WRITEABLE.
         """
 
     def on_pong(self, wsi: Wsi, payload: bytes) -> Answer:
-        """Called for each Pong but the answers to the daemon's own pings.  Reason: RECEIVE_PONG."""
+        """Called for each Pong but the answers to the daemon's own pings.
+
+        Reason: RECEIVE_PONG, CLIENT_RECEIVE_PONG.
+        """
 
     def on_peer_close(self, wsi: Wsi, code: int, close_reason: str) -> Answer:
         """Called when the peer's Close arrives (1005: it carried no code).
@@ -133,7 +174,8 @@ class Protocol:
     def on_closed(self, wsi: Wsi, code: int, close_reason: str) -> None:
         """Called exactly once for each wsi that had `on_established`, when its descriptor is gone.
 
-        `code` is the peer's close code; 1005 if its Close carried none; 1006 if no Close came.  Reason: CLOSED.
+        `code` is the peer's close code; 1005 if its Close carried none; 1006 if no Close came.  Reason: CLOSED,
+        CLIENT_CLOSED.
         """
 
     def on_timer(self, wsi: Wsi) -> Answer:
@@ -171,13 +213,13 @@ class Protocol:
         return self._members.keys()
 
     def broadcast(self, message: str | bytes | bytearray | memoryview) -> None:
-        """Send one message to every established wsi of this protocol; the frame is encoded once.
+        """Send one message to every established wsi of this protocol; it is framed once, and compressed once.
 
         Each wsi queues it as `wsi.send()` does; one whose queue is full is closed with 1008, the others go on.
         """
-        frame = encode_message(message)
+        shared = Broadcast(message)
         for wsi in tuple(self._members):
-            wsi.send_frame(frame)
+            wsi.send_shared(shared)
 
 
 HOOKS: dict[str, int] = {
@@ -199,13 +241,14 @@ class Hooks:
 
 
 class Binding:
-    """One protocol as a context serves it: its hooks, resolved, and the limits that hold for its connections.
+    """One protocol as a context serves it: its hooks, resolved, and what holds for its connections.
 
     `limits` and `timeouts` are the context's; what the protocol's class says wins over them, and what the operator
     wrote for the protocol (`table`) over both.
     """
 
     __slots__ = (
+        "_compression",
         "close_seconds",
         "generation",
         "hooks",
@@ -231,7 +274,9 @@ class Binding:
         self.apply(limits, timeouts, table)
 
     def apply(self, limits: Limits, timeouts: Timeouts, table: ProtocolTable | None) -> None:
-        """Take over limits and times, at the start and again when a reload changed them; for messages from now on.
+        """Take over what the operator wrote, at the start and again when a reload changed it.
+
+        Limits and times hold for messages from now on, compression for connections from now on.
 
         Raises:
             PluginError: no limit on messages for a protocol that has them assembled.
@@ -245,11 +290,31 @@ class Binding:
         self.max_fragments: int = _first(own and own.max_fragments, limits.max_fragments)
         self.close_seconds: float = _first(time and time.close_seconds, timeouts.close_seconds)
         self.slow_reader_seconds: float = _first(time and time.slow_reader_seconds, timeouts.slow_reader_seconds)
+        self._compression = table.compression if table else None
         if not self.max_message_bytes and self.hooks.on_message is not None:
             raise PluginError(
                 f"{self.protocol.name}: max_message_bytes = 0 (no limit) is only for protocols with on_receive;"
                 " this one has on_message, which needs a limit"
             )
+
+    def compression(self, base: Compression | None) -> Settings | None:
+        """How this end would compress messages on a connection of this protocol; None: not at all.
+
+        Args:
+            base: What the listener says; None: there is none, so the defaults.
+        """
+        chosen = Compression() if base is None else base
+        if self._compression is not None:
+            chosen = self._compression.over(chosen)
+        if not chosen.enabled:
+            return None
+        return Settings(
+            level=chosen.level,
+            memory_level=chosen.memory_level,
+            window_bits=chosen.window_bits,
+            context_takeover=chosen.context_takeover,
+            min_bytes=chosen.min_bytes,
+        )
 
 
 def _first(value: Any, default: Any) -> Any:
@@ -287,27 +352,6 @@ def callback_protocol(
     return decorate
 
 
-_REASONS: dict[str, Reason] = {
-    "on_protocol_init": Reason.PROTOCOL_INIT,
-    "on_protocol_destroy": Reason.PROTOCOL_DESTROY,
-    "on_wakeup": Reason.EVENT_WAIT_CANCELLED,
-    "on_filter_network_connection": Reason.FILTER_NETWORK_CONNECTION,
-    "on_filter_protocol_connection": Reason.FILTER_PROTOCOL_CONNECTION,
-    "on_add_headers": Reason.ADD_HEADERS,
-    "on_established": Reason.ESTABLISHED,
-    "on_receive": Reason.RECEIVE,
-    "on_writeable": Reason.SERVER_WRITEABLE,
-    "on_pong": Reason.RECEIVE_PONG,
-    "on_peer_close": Reason.WS_PEER_INITIATED_CLOSE,
-    "on_closed": Reason.CLOSED,
-    "on_timer": Reason.TIMER,
-    "on_http": Reason.HTTP,
-    "on_http_body": Reason.HTTP_BODY,
-    "on_http_body_completion": Reason.HTTP_BODY_COMPLETION,
-    "on_http_writeable": Reason.HTTP_WRITEABLE,
-    "on_closed_http": Reason.CLOSED_HTTP,
-}
-
 # Hooks whose first argument is no wsi: the callback gets None for wsi and user there.
 _WITHOUT_WSI = {"on_protocol_init", "on_protocol_destroy", "on_wakeup", "on_filter_network_connection"}
 
@@ -321,28 +365,36 @@ def bind_hooks(protocol: Protocol) -> Hooks:
             without `on_receive`.
     """
     if not isinstance(protocol.name, str) or not TOKEN.match(protocol.name):
-        raise _error(type(protocol), f"the name of a protocol must be an HTTP token, found {protocol.name!r}")
+        raise faults.plugin_error(
+            type(protocol), f"the name of a protocol must be an HTTP token, found {protocol.name!r}"
+        )
     _check_session(protocol)
     hooks = Hooks()
     own = _class_hooks(protocol)
     if isinstance(protocol, CallbackProtocol):
         if own:
-            raise _error(own[sorted(own)[0]], f"{protocol.name}: hooks beside a callback function; use one style")
-        _check_callable(protocol.callback, 4, protocol.name, "callback(wsi, reason, user, data)")
+            raise faults.plugin_error(
+                own[sorted(own)[0]], f"{protocol.name}: hooks beside a callback function; use one style"
+            )
+        faults.check_callable(protocol.callback, 4, protocol.name, "callback(wsi, reason, user, data)")
         for name in HOOKS:
-            reason = _REASONS.get(name)
+            reason = REASONS.get(name)
             setattr(hooks, name, None if reason is None else _callback_slot(protocol.callback, reason, name))
         return hooks
     if own.keys() >= {"on_receive", "on_message"}:
-        raise _error(own["on_message"], f"{protocol.name}: on_receive and on_message exclude each other; keep one")
+        raise faults.plugin_error(
+            own["on_message"], f"{protocol.name}: on_receive and on_message exclude each other; keep one"
+        )
     limit = protocol.max_message_bytes
     if limit == 0 and "on_message" in own:
-        raise _error(own["on_message"], f"{protocol.name}: max_message_bytes = 0 (no limit) needs on_receive")
+        raise faults.plugin_error(
+            own["on_message"], f"{protocol.name}: max_message_bytes = 0 (no limit) needs on_receive"
+        )
     for name, count in HOOKS.items():
         # The bound method is what the loop calls, so a static or class method is judged by what it really takes.
         hook = getattr(protocol, name) if name in own else None
         if name in own:
-            _check_callable(hook, count, protocol.name, _signature_text(name))
+            faults.check_callable(hook, count, protocol.name, _signature_text(name))
         setattr(hooks, name, hook)
     return hooks
 
@@ -354,12 +406,14 @@ def _check_session(protocol: Any) -> None:
         return
     if not callable(factory):
         found = type(factory).__name__
-        raise _error(type(protocol), f"{protocol.name}: Session must be a class or function, found {found}")
+        raise faults.plugin_error(
+            type(protocol), f"{protocol.name}: Session must be a class or function, found {found}"
+        )
     try:
         inspect.signature(factory).bind()
     except TypeError:
         text = "Session is called without arguments (with `self` if it is a function in the class)"
-        raise _error(factory, f"{protocol.name}: {text}") from None
+        raise faults.plugin_error(factory, f"{protocol.name}: {text}") from None
     except ValueError:  # a built-in type that does not tell, like dict
         pass
 
@@ -372,7 +426,7 @@ def _class_hooks(protocol: Protocol) -> dict[str, Callable[..., Any]]:
         if not name.startswith("on_") or method is getattr(Protocol, name, None):
             continue
         if name not in HOOKS:
-            raise _error(method, f"{protocol.name}: no such hook: {name}{_nearest(name)}")
+            raise faults.plugin_error(method, f"{protocol.name}: no such hook: {name}{_nearest(name)}")
         own[name] = method
     return own
 
@@ -384,45 +438,20 @@ def _nearest(name: str) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _check_callable(function: Any, count: int, protocol: str, wanted: str) -> None:
-    """Raise unless `function` is a plain function that takes exactly `count` positional arguments."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise _error(function, f"{protocol}: {wanted} must be a plain function; wsd has no event loop to await on")
-    if inspect.isgeneratorfunction(function):
-        raise _error(function, f"{protocol}: {wanted} must not be a generator")
-    if not callable(function):
-        raise _error(function, f"{protocol}: {wanted} must be a function, found {type(function).__name__}")
-    try:
-        inspect.signature(function).bind(*range(count))
-    except (TypeError, ValueError):  # ValueError: a method without even a `self`
-        raise _error(function, f"{protocol}: wrong number of arguments, wanted {wanted}") from None
-
-
 def _signature_text(hook: str) -> str:
     return f"{hook}({', '.join(inspect.signature(getattr(Protocol, hook)).parameters)})"
-
-
-def _error(where: object, message: str) -> PluginError:
-    """A PluginError at the line where `where` (a class or function) is defined."""
-    try:
-        target = inspect.unwrap(where) if callable(where) else where
-        file = inspect.getsourcefile(target) or ""  # type: ignore[arg-type]
-        code = getattr(target, "__code__", None)
-        line = code.co_firstlineno if code else inspect.getsourcelines(target)[1]  # type: ignore[arg-type]
-    except (TypeError, OSError):
-        return PluginError(message)
-    return PluginError(message, file, line)
 
 
 def _callback_slot(callback: Callable[[Any, Reason, Any, Any], Any], reason: Reason, hook: str) -> Callable[..., Any]:
     """The callable for one slot: it turns the hook's arguments into the callback's four."""
     if hook in _WITHOUT_WSI:
         return lambda *data: callback(None, reason, None, _pack(data))
+    client = CLIENT_REASONS.get(reason, reason)
     if HOOKS[hook] == 1:
-        return lambda wsi: callback(wsi, reason, wsi.session, None)
+        return lambda wsi: callback(wsi, client if wsi.is_client else reason, wsi.session, None)
     if HOOKS[hook] == 2:
-        return lambda wsi, data: callback(wsi, reason, wsi.session, data)
-    return lambda wsi, *data: callback(wsi, reason, wsi.session, data)
+        return lambda wsi, data: callback(wsi, client if wsi.is_client else reason, wsi.session, data)
+    return lambda wsi, *data: callback(wsi, client if wsi.is_client else reason, wsi.session, data)
 
 
 def _pack(data: tuple[Any, ...]) -> Any:

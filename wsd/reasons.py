@@ -16,10 +16,16 @@ class Reason(IntEnum):
     """`LWS_CALLBACK_*` without the prefix."""
 
     ESTABLISHED = 0
+    CLIENT_CONNECTION_ERROR = 1
+    CLIENT_FILTER_PRE_ESTABLISH = 2
+    CLIENT_ESTABLISHED = 3
     CLOSED = 4
     CLOSED_HTTP = 5
     RECEIVE = 6
     RECEIVE_PONG = 7
+    CLIENT_RECEIVE = 8
+    CLIENT_RECEIVE_PONG = 9
+    CLIENT_WRITEABLE = 10
     SERVER_WRITEABLE = 11
     HTTP = 12
     HTTP_BODY = 13
@@ -27,10 +33,51 @@ class Reason(IntEnum):
     HTTP_WRITEABLE = 16
     FILTER_NETWORK_CONNECTION = 17
     FILTER_PROTOCOL_CONNECTION = 20
+    CLIENT_APPEND_HANDSHAKE_HEADER = 24
+    CONFIRM_EXTENSION_OKAY = 25
+    CLIENT_CONFIRM_EXTENSION_SUPPORTED = 26
     PROTOCOL_INIT = 27
     PROTOCOL_DESTROY = 28
     WS_PEER_INITIATED_CLOSE = 38
     ADD_HEADERS = 53
     EVENT_WAIT_CANCELLED = 71
     TIMER = 73
+    CLIENT_CLOSED = 75
     USER = 1000
+
+
+REASONS: Final = {
+    "on_protocol_init": Reason.PROTOCOL_INIT,
+    "on_protocol_destroy": Reason.PROTOCOL_DESTROY,
+    "on_wakeup": Reason.EVENT_WAIT_CANCELLED,
+    "on_filter_network_connection": Reason.FILTER_NETWORK_CONNECTION,
+    "on_filter_protocol_connection": Reason.FILTER_PROTOCOL_CONNECTION,
+    "on_confirm_extension": Reason.CONFIRM_EXTENSION_OKAY,
+    "on_add_headers": Reason.ADD_HEADERS,
+    "on_client_confirm_extension_supported": Reason.CLIENT_CONFIRM_EXTENSION_SUPPORTED,
+    "on_client_append_handshake_header": Reason.CLIENT_APPEND_HANDSHAKE_HEADER,
+    "on_client_filter_pre_establish": Reason.CLIENT_FILTER_PRE_ESTABLISH,
+    "on_client_connection_error": Reason.CLIENT_CONNECTION_ERROR,
+    "on_established": Reason.ESTABLISHED,
+    "on_receive": Reason.RECEIVE,
+    "on_writeable": Reason.SERVER_WRITEABLE,
+    "on_pong": Reason.RECEIVE_PONG,
+    "on_peer_close": Reason.WS_PEER_INITIATED_CLOSE,
+    "on_closed": Reason.CLOSED,
+    "on_timer": Reason.TIMER,
+    "on_http": Reason.HTTP,
+    "on_http_body": Reason.HTTP_BODY,
+    "on_http_body_completion": Reason.HTTP_BODY_COMPLETION,
+    "on_http_writeable": Reason.HTTP_WRITEABLE,
+    "on_closed_http": Reason.CLOSED_HTTP,
+}
+"""The reason of each hook; `on_message` has none, since libwebsockets assembles nothing."""
+
+CLIENT_REASONS: Final = {
+    Reason.ESTABLISHED: Reason.CLIENT_ESTABLISHED,
+    Reason.RECEIVE: Reason.CLIENT_RECEIVE,
+    Reason.SERVER_WRITEABLE: Reason.CLIENT_WRITEABLE,
+    Reason.RECEIVE_PONG: Reason.CLIENT_RECEIVE_PONG,
+    Reason.CLOSED: Reason.CLIENT_CLOSED,
+}
+"""The reasons that are others on a connection that we opened."""

@@ -6,35 +6,43 @@ know how input is read and delivered; that is `Wsi`, which is built on it.
 
 from __future__ import annotations
 
+import os
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from wsd import faults, log
 from wsd.errors import Reject
 from wsd.reasons import CLOSE, OK
-from wsd.stream import (
-    CLOSE_SENT,
-    CLOSING,
-    DRAINING,
-    FINISHING,
-    HOLD_OUTPUT,
-    HOLD_PLUGIN,
-    HOLD_ROLE,
-    HTTP,
-    LOW_WATER,
-    OPEN,
-    Stream,
-)
+from wsd.stream import HOLD_OUTPUT, HOLD_PLUGIN, HOLD_ROLE, LOW_WATER, NoPipe, Stream
 from wsd.transport import SocketPipe
 from wsd.wire import frames
+from wsd.wire.closing import ANSWERING_ENDED, CLOSING, DRAINING, HTTP, LOCAL_CLOSE, OPEN, PUT
+from wsd.wire.mask import mask
 from wsd.wire.parser import Parser
 from wsd.wire.response import Response
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from wsd.context import Context
-    from wsd.http1 import Http1
     from wsd.protocol import Binding
     from wsd.timers import Timer
+    from wsd.wire.broadcast import Broadcast
+    from wsd.wire.deflate import Deflater
+
+    class Role(Protocol):
+        """Who has the bytes of a wsi that is no WebSocket yet, and hears what happens to it."""
+
+        def receive(self, data: bytes) -> None: ...
+        def writable(self) -> None: ...
+        def write(self, data: bytes, final: bool) -> None: ...
+        def end_of_input(self) -> None: ...
+        def timed_out(self) -> None: ...
+        def close_asked(self) -> None: ...
+        def stop(self) -> None: ...
+        def closed(self) -> None: ...
+
 
 # The hooks that refuse an upgrade with a status of their own; out of any other, Reject is a mistake.
 _MAY_REJECT: Final = frozenset({"on_filter_protocol_connection", "on_add_headers"})
@@ -44,6 +52,21 @@ _MAY_RESPOND: Final = frozenset({"on_http", "on_http_body", "on_http_body_comple
 
 # A payload up to here is copied behind its header; a larger one is kept by reference and sent with it by sendmsg.
 _COPY_BYTES: Final = 4096
+
+
+# "The masking key needs to be unpredictable; thus, the masking key MUST be derived from a strong source of entropy"
+# (5.3).  Drawn by the thousand: one call of the system costs more than framing a small message.
+_KEYS_DRAWN: Final = 1024
+
+
+def _masking_keys() -> Iterator[bytes]:
+    while True:
+        drawn = os.urandom(4 * _KEYS_DRAWN)
+        for at in range(0, len(drawn), 4):
+            yield drawn[at : at + 4]
+
+
+_keys: Final = _masking_keys()
 
 
 class Failed:
@@ -60,7 +83,11 @@ class Sender(Stream):
 
     __slots__ = (
         "_close",
+        "_deflater",
+        "_is_answering",
         "_is_asked",
+        "_is_client",
+        "_is_own_close",
         "_is_writing",
         "_keepalive",
         "_open_opcode",
@@ -74,17 +101,23 @@ class Sender(Stream):
         "role",
     )
 
-    def __init__(self, context: Context, pipe: SocketPipe, binding: Binding) -> None:
+    def __init__(self, context: Context, pipe: SocketPipe | NoPipe, binding: Binding, is_client: bool) -> None:
         super().__init__(context, pipe, binding)
-        self.role: Http1 | None = None
+        self.role: Role | None = None
+        self._is_client = is_client
         self._parser: Parser | None = None
+        self._deflater: Deflater | None = None
         self._is_asked = False  # on_writeable was asked for
         self._is_writing = False  # inside on_writeable: write() is allowed
+        self._is_answering = False  # inside the on_writeable that answers what came before the peer's close
         self._open_opcode = 0  # of the message that was written with final=False
         self._owed = 0  # pieces delivered that the plugin may still want to answer
-        self._queue: deque[bytes] | None = None  # whole frames from send() and broadcast()
+        # From send() and broadcast(): whole frames; or first byte and payload, where the frame is made when it leaves:
+        # compression has to see messages in the order in which they travel.
+        self._queue: deque[bytes | tuple[int, bytes]] | None = None
         self._pong: bytes | None = None  # the latest that was not answered while choked
         self._close: tuple[int, str] | None = None  # what our Close will say; None: no Close is sent
+        self._is_own_close = False  # the plugin wanted the end
         self._peer_close: tuple[int, str] | None = None  # what the peer's said
         # Timers that run while the connection is open; they are `Wsi`'s, and end with a close.
         self._timer: Timer | None = None
@@ -106,7 +139,7 @@ class Sender(Stream):
 
     def callback_on_writable(self) -> int:
         """Ask for `on_writeable`; any number of requests is one call.  Answers OK, or CLOSE for a dead wsi."""
-        if self._state > OPEN:
+        if self._state > OPEN and not self._is_answering:
             return CLOSE
         self._is_asked = True
         if not self._is_listed:
@@ -128,9 +161,11 @@ class Sender(Stream):
         Raises:
             RuntimeError: called outside `on_writeable`.
             ValueError: an opcode that cannot be sent here.
+            TypeError: `data` is neither `str` nor a buffer.
+            UnicodeEncodeError: the text holds a lone surrogate, which UTF-8 cannot carry.
         """
         if self._state == HTTP and self.role is not None:
-            self.role.write(data.encode() if isinstance(data, str) else bytes(data), final)
+            self.role.write(data.encode() if isinstance(data, str) else bytes(memoryview(data)), final)
             return OK
         if not self._is_writing:
             if self._state > OPEN:
@@ -139,19 +174,21 @@ class Sender(Stream):
                 "wsi.write() outside on_writeable: ask with wsi.callback_on_writable() and write there,"
                 " or use wsi.send()"
             )
-        if self._state != OPEN:
+        if self._state != OPEN and not self._is_answering:
             return CLOSE
         if isinstance(data, str):
             data = data.encode()
             kind = frames.TEXT
         else:
             if not isinstance(data, bytes):
-                data = bytes(data)
+                data = bytes(memoryview(data))  # bytes(5) would be five zeros
             kind = frames.BINARY
         first = self._first_byte(kind, opcode)
         if final:
             first |= frames.FIN
             self._open_opcode = 0
+        if self._deflater is not None:
+            first, data = self._deflater.encode(first, data)
         self._put_frame(first, data)
         return OK
 
@@ -169,7 +206,15 @@ class Sender(Stream):
         return kind
 
     def _put_frame(self, first: int, payload: bytes) -> None:
-        header = frames.frame_header(first, len(payload))
+        """Hot: frame what is ready to travel."""
+        if self._is_client:
+            # "A client MUST mask all frames that it sends to the server" (5.1); "the client MUST pick a fresh masking
+            # key from the set of allowed 32-bit values" (5.3) for each.
+            key = next(_keys)
+            header = frames.frame_header(first, len(payload), frames.MASKED) + key
+            payload = mask(payload, key) if payload else b""
+        else:
+            header = frames.frame_header(first, len(payload))
         if len(payload) <= _COPY_BYTES:
             self._output.put(header + payload)
         else:
@@ -177,28 +222,36 @@ class Sender(Stream):
             self._output.put(payload)
 
     def send(self, message: str | bytes | bytearray | memoryview) -> int:
-        """Send one message from anywhere: `str` as text, anything else as binary.
+        """Send one message from anywhere: `str` as text, anything else as binary; mutable buffers are copied.
 
-        It is queued and leaves in order.  Answers OK; or CLOSE when the wsi is closing, or when its queue is over
-        `max_queue_bytes`: then it is closed with 1008.
+        It is queued and leaves in order; while a message that was begun with `write(..., final=False)` is open, it
+        waits for its end.  Answers OK; or CLOSE when the wsi is closing, or when its queue is over `max_queue_bytes`:
+        then it is closed with 1008.
         """
-        if self._state != OPEN:
+        if self._state != OPEN and not self._is_answering:
             return CLOSE
-        return self.send_frame(frames.encode_message(message))
+        if self._deflater is None and not self._is_client:
+            return self._enqueue(frames.encode_message(message))
+        return self._enqueue(frames.message_parts(message))
 
-    def send_frame(self, frame: bytes) -> int:
-        """`send` for a frame that is encoded already, as `Protocol.broadcast` has it."""
-        if self._state != OPEN:
+    def send_shared(self, message: Broadcast) -> int:
+        """`send` for a message that goes to many: `Protocol.broadcast`."""
+        if self._state != OPEN and not self._is_answering:
             return CLOSE
+        if self._deflater is not None:
+            return self._enqueue(message.parts_for(self._deflater))
+        return self._enqueue(message.parts if self._is_client else message.frame)
+
+    def _enqueue(self, entry: bytes | tuple[int, bytes]) -> int:
         if self._queue_bytes + self._output.size >= self.binding.max_queue_bytes:
             self.context.counters.queue_overflows += 1
             log.warn("%s: outgoing queue over max_queue_bytes (%d), closing", self.tag, self.binding.max_queue_bytes)
-            self.close(frames.POLICY, "outgoing queue is full")
+            self._note_close(frames.POLICY, "outgoing queue is full")
             return CLOSE
         if self._queue is None:
             self._queue = deque()
-        self._queue.append(frame)
-        self._queue_bytes += len(frame)
+        self._queue.append(entry)
+        self._queue_bytes += len(entry) if isinstance(entry, bytes) else len(entry[1])
         if not self._is_listed:
             self._list()
         return OK
@@ -209,11 +262,12 @@ class Sender(Stream):
         Raises:
             ValueError: a payload over 125 bytes (RFC 6455 5.5).
         """
+        payload = bytes(memoryview(payload))  # the length of other buffers may count something else than bytes
         if len(payload) > frames.MAX_CONTROL_BYTES:
             raise ValueError("the payload of a ping is at most 125 bytes")
         if self._state != OPEN:
             return CLOSE
-        self._put_frame(frames.FIN | frames.PING, bytes(payload))
+        self._put_frame(frames.FIN | frames.PING, payload)
         self._list_once()
         return OK
 
@@ -229,18 +283,24 @@ class Sender(Stream):
         Raises:
             ValueError: a code that must not be sent (RFC 6455 7.4).
         """
-        if self._state == HTTP:
-            self.finish()
+        frames.encode_close(code, close_reason)  # raises here, in the plugin's hands, and not when it is sent
+        self._is_own_close = True
+        return self._note_close(code, close_reason)
+
+    def _note_close(self, code: int, close_reason: str) -> int:
+        """`close`, by whomever on our side."""
+        if self._state == HTTP and self.role is not None:
+            self.role.close_asked()
         if self._state != OPEN:
             return CLOSE
-        frames.encode_close(code, close_reason)  # raises here, in the plugin's hands, and not when it is sent
-        self._begin_close((code, close_reason), "closed by us")
+        self._begin_close(LOCAL_CLOSE, (code, close_reason), "closed by us")
         self._owed = 0
         return OK
 
-    def _begin_close(self, close: tuple[int, str] | None, why: str) -> None:
+    def _begin_close(self, event: str, close: tuple[int, str] | None, why: str) -> None:
         """Note a close: from here on nothing is delivered."""
-        self._state = CLOSING
+        self._move(event)
+        self._is_writing = False
         self._close = close
         self._why = self._why or why
         self._forget_input()
@@ -281,7 +341,7 @@ class Sender(Stream):
         faults.report_exception(f"{self.binding.protocol.name}.{name}", error, self.tag)
         self._is_writing = False
         if self._state == OPEN:
-            self.close(frames.INTERNAL, "internal error")
+            self._note_close(frames.INTERNAL, "internal error")
 
     def _hook_answered(self, name: str, answer: Any) -> None:
         """Something truthy: CLOSE, or a mistake."""
@@ -292,7 +352,7 @@ class Sender(Stream):
         self.context.counters.plugin_errors += 1
         faults.report_answer(f"{self.binding.protocol.name}.{name}", answer, self.tag)
         if self._state == OPEN:
-            self.close(frames.INTERNAL, "internal error")
+            self._note_close(frames.INTERNAL, "internal error")
 
     # -- the write pass ---------------------------------------------------------------------------------------------
 
@@ -320,11 +380,11 @@ class Sender(Stream):
                 assert self.role is not None
                 self.role.writable()
                 self._is_writing = False
-        elif self._state == CLOSING:
+        elif CLOSING <= self._state <= ANSWERING_ENDED:
             self._answer_and_close()
         if output.size:
             self._flush()
-        if self._state <= CLOSING:
+        if self._state <= ANSWERING_ENDED:
             if (self._is_asked or (self._queue and not self._open_opcode)) and not output.is_choked:
                 self._list_once()
         else:
@@ -348,44 +408,46 @@ class Sender(Stream):
                 self._hook_answered("on_writeable", answer)
 
     def _drain_queue(self, limit: int) -> None:
-        """Move whole frames from the queue to the output; they wait while a fragmented message is open."""
+        """Move whole messages from the queue to the output; they wait while a fragmented one is open."""
         queue, output = self._queue, self._output
         if self._open_opcode or queue is None:
             return
         while queue and output.size < limit:
-            frame = queue.popleft()
-            self._queue_bytes -= len(frame)
-            output.put(frame)
+            entry = queue.popleft()
+            if isinstance(entry, bytes):
+                self._queue_bytes -= len(entry)
+                output.put(entry)
+            else:
+                self._queue_bytes -= len(entry[1])
+                self._put_message(*entry)
+
+    def _put_message(self, first: int, payload: bytes) -> None:
+        """Compress, where that is due, and frame."""
+        if self._deflater is not None:
+            if first & frames.RSV1:  # it was, and for others as well
+                self._deflater.forget()
+            else:
+                first, payload = self._deflater.encode(first, payload)
+        self._put_frame(first, payload)
 
     def _answer_and_close(self) -> None:
         """A close is noted.  The peer's own close, or its violation, lets the plugin answer what came before it."""
-        if self._queue:
-            self._drain_queue(1 << 62)
-            self._queue = None
+        self._drain_queue(1 << 62)
         if self._is_asked and self._owed:
-            self._state = OPEN  # for this one call, so that write() and callback_on_writable() work
+            self._is_answering = True
             self._ask_plugin(self.binding.hooks.on_writeable)
-            if self._state == OPEN:
-                self._state = CLOSING
-            self._set_hold(HOLD_PLUGIN, False)  # it may have paused: there is nothing more to pause
-            if self._queue:
-                self._drain_queue(1 << 62)
+            self._is_answering = False
+            self._drain_queue(1 << 62)
             if self._is_asked and self._owed:
                 return
         self._is_asked = False
-        if self._close is None:
-            # The peer's stream has ended, so there is nobody to answer; or on_peer_close said CLOSE: no echo.
-            self._state = FINISHING
-            return
-        self._put_frame(frames.FIN | frames.CLOSE_FRAME, frames.encode_close(*self._close))
-        self._state = FINISHING if self._is_close_over() else CLOSE_SENT
+        self._queue = None  # what waited for the end of a message that will have none
+        # Without one the peer's stream has ended, so there is nobody to answer; or on_peer_close said CLOSE: no echo.
+        if self._close is not None:
+            self._put_frame(frames.FIN | frames.CLOSE_FRAME, frames.encode_close(*self._close))
+        self._move(PUT)
 
-    def _is_close_over(self) -> bool:
-        """Reports whether nothing more is to be awaited after our Close: the peer's came, or never will, or is void.
-
-        "An endpoint MUST NOT continue to attempt to process data (including a responding Close frame) from the
-        remote endpoint after being instructed to _Fail the WebSocket Connection_." (7.1.7)
-        """
-        if self._hold:  # since the close was noted, only the end of the peer's stream sets it
-            return True
-        return self._peer_close is not None or (self._parser is not None and self._parser.failure is not None)
+    def _waits_for_peers_end(self) -> bool:
+        """After a closing handshake "the underlying TCP connection, in most normal cases, SHOULD be closed first by the
+        server, so that it holds the TIME_WAIT state and not the client" (7.1.1)."""
+        return self._is_client and self._peer_close is not None and self._close is not None

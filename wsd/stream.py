@@ -1,7 +1,7 @@
 """One connection as a stream of bytes: what waits for the kernel, what is polled for, and how it ends in order.
 
-Owns the states of a connection, who holds its input back, the choke, and the one deadline of its state.  Must not know
-frames or hooks; `Sender` and `Wsi` are built on it.
+Owns who holds its input back, the choke, the one deadline of its state, and the one place where that state changes.
+Must not know frames or hooks; `Sender` and `Wsi` are built on it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Final
 from wsd import log
 from wsd.errors import PipeBroken
 from wsd.transport import ERROR, READ, WRITE, Output, SocketPipe
+from wsd.wire.closing import (
+    DEAD,
+    DRAINING,
+    FINISH,
+    FLUSHED,
+    HTTP,
+    LOST,
+    NEXT,
+    OPEN,
+)
 
 if TYPE_CHECKING:
     from wsd.context import Context
@@ -21,19 +31,22 @@ if TYPE_CHECKING:
 # default socket buffer takes at once, so that a fast reader never sees a pause.
 LOW_WATER: Final = 65536
 
-# The states, in the order in which they come; a state may be skipped, none comes back.
-HTTP: Final = 0  # the role reads and writes
-OPEN: Final = 1  # a WebSocket
-CLOSING: Final = 2  # a close is noted; what was sent before still leaves
-CLOSE_SENT: Final = 3  # our Close is put; the peer's is awaited
-FINISHING: Final = 4  # nothing more will be put; flush, then SHUT_WR
-DRAINING: Final = 5  # SHUT_WR is done; input is discarded until its end, since a close with unread input is a reset
-DEAD: Final = 6  # waiting for the reaper
-
 # Who does not want input now; reading stops while any of these is set.
 HOLD_PLUGIN: Final = 1  # rx_flow_control(False)
 HOLD_ROLE: Final = 2  # a response is being produced
 HOLD_OUTPUT: Final = 4  # the peer does not read what we send
+HOLD_END: Final = 8  # there is none any more: a stream at its end stays readable for ever
+
+
+class NoPipe:
+    """The pipe of a client that is not connected yet."""
+
+    def fileno(self) -> int:
+        """There is no descriptor."""
+        return -1
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
 
 class Stream:
@@ -55,12 +68,12 @@ class Stream:
         "context",
     )
 
-    def __init__(self, context: Context, pipe: SocketPipe, binding: Binding) -> None:
+    def __init__(self, context: Context, pipe: SocketPipe | NoPipe, binding: Binding) -> None:
         self.context = context
         self.binding = binding
         binding.wsi_count += 1
-        self._pipe = pipe
-        self._output = Output(pipe)
+        self._pipe: SocketPipe = pipe  # type: ignore[assignment]  # of a NoPipe only the descriptor is asked for
+        self._output = Output(self._pipe)
         self._state = HTTP
         self._mask = READ
         self._hold = 0
@@ -70,6 +83,16 @@ class Stream:
         self._deadline: Timer | None = None
         self._slow_timer: Timer | None = None
         self._fetched = 0  # what the peer had when _slow_timer was set
+
+    def _move(self, event: str) -> bool:
+        """Change the state as `wire/closing.py` has it; reports whether it did."""
+        after = NEXT[self._state].get(event)
+        if after is None:
+            return False
+        self._state = after
+        if after == DEAD:
+            self.context.note_dead(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
+        return True
 
     @property
     def tag(self) -> str:
@@ -145,12 +168,12 @@ class Stream:
 
     def finish(self) -> None:
         """Let what was put leave, then end the connection in order: SHUT_WR, and input discarded until its end."""
-        if self._state < FINISHING:
+        if self._move(FINISH):
             self.set_deadline(self.binding.close_seconds)
-            self._finish_output()
+            self._want_end()
 
-    def _finish_output(self) -> None:
-        self._state = FINISHING
+    def _want_end(self) -> None:
+        """Nothing that comes is held back any more, and what is to leave gets its turn."""
         self._set_hold(HOLD_PLUGIN | HOLD_ROLE | HOLD_OUTPUT, False)
         self._list_once()
 
@@ -160,10 +183,8 @@ class Stream:
 
     def _lost(self, why: str) -> None:
         """The connection is over, now; the reaper does the rest."""
-        if self._state != DEAD:
-            self._state = DEAD
+        if self._move(LOST):
             self._why = self._why or why
-            self.context.note_dead(self)  # type: ignore[arg-type]
 
     def _flush(self) -> None:
         """Give the output to the kernel; when it refuses, poll for writeability and watch the clock."""
@@ -215,13 +236,14 @@ class Stream:
 
     def _after_close(self) -> None:
         """Our last byte may have left: end our direction."""
-        if self._state != FINISHING or self._output.size:
+        if self._output.size or not self._move(FLUSHED):
             return
-        if self._hold:  # the peer's direction has ended already
-            self._lost(self._why)
-            return
-        self._state = DRAINING
-        self._pipe.shutdown_write()
+        if self._state == DRAINING and not self._waits_for_peers_end():
+            self._pipe.shutdown_write()
+
+    def _waits_for_peers_end(self) -> bool:
+        """Reports whether the peer is to end its stream before we do."""
+        raise NotImplementedError
 
     def set_deadline(self, seconds: float | None) -> None:
         """The one deadline of the state this wsi is in; the role's while HTTP, the closing handshake's after that."""

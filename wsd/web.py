@@ -108,9 +108,11 @@ class Http(Protocol):
             # RFC 9110 9.1: "an origin server [...] MUST generate an Allow header field in a 405 response" (15.5.6).
             if request.method not in ("GET", "HEAD"):
                 raise HandshakeError(405, f"{request.method} is not for what is here", [("Allow", "GET, HEAD")])
-            if wsi.listener.static_folder:
-                return _static(wsi.listener.static_folder, request)
-            return self._built_in(wsi.listener, request)
+            listener = wsi.listener
+            assert listener is not None  # only a server's wsi speaks HTTP
+            if listener.static_folder:
+                return _static(listener.static_folder, request)
+            return self._built_in(listener, request)
         except HandshakeError as error:
             return error_page(error.status, error.text, error.headers)
 

@@ -1,7 +1,7 @@
 """One connection, as plugins see it.
 
-Owns what has come and was not delivered, the pieces and messages a plugin gets, the peer's half of a close, and the
-timers of one connection.  It is handed its context, its byte pipe and its protocol's binding, and imports none of them.
+Owns what has come and was not delivered, the pieces and messages a plugin gets, and the peer's half of a close.  It is
+handed its context, its byte pipe and its protocol's binding, and imports none of them.
 
 While a wsi speaks HTTP its `role` (http1.py) has the bytes; from `upgrade()` on they are WebSocket frames.  A close
 is only noted, by whomever; frames leave in the write pass, and the descriptor goes in the context's reaper alone.
@@ -9,30 +9,47 @@ is only noted, by whomever; frames leave in the write pass, and the descriptor g
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from wsd import faults, log
 from wsd.errors import PipeBroken
 from wsd.reasons import CLOSE, OK
-from wsd.sender import FAILED, Sender
-from wsd.stream import CLOSE_SENT, DEAD, DRAINING, HOLD_PLUGIN, HOLD_ROLE, HTTP, OPEN
-from wsd.transport import SocketPipe
+from wsd.sender import FAILED
+from wsd.stream import HOLD_END, HOLD_PLUGIN, HOLD_ROLE, NoPipe
+from wsd.timed import Timed
+from wsd.transport import READ, Output, SocketPipe
 from wsd.wire import frames
+from wsd.wire.closing import (
+    CLOSE_SENT,
+    DEAD,
+    DEADLINE,
+    FINISHING,
+    HTTP,
+    OPEN,
+    PEER_CLOSE,
+    PEER_END,
+    UPGRADED,
+    VIOLATION,
+)
+from wsd.wire.deflate import make_pair
 from wsd.wire.parser import Parser, Piece
 
 if TYPE_CHECKING:
+    from wsd.client import Reconnect
     from wsd.context import Context
     from wsd.listener import Listener
     from wsd.protocol import Binding, Peer, Protocol
+    from wsd.wire.deflate import Deflater, Inflater
+    from wsd.wire.extensions import Agreement, Settings
     from wsd.wire.http import Request
+    from wsd.wire.reply import Reply
 
 # Fairness: so many pieces of one wsi are delivered in a turn before the others have theirs.  At some 2 us a piece
 # that is half a millisecond; a read of 64 KiB can hold ten thousand.
 PIECES_PER_TURN: Final = 256
 
 
-class Wsi(Sender):
+class Wsi(Timed):
     """One connection, as a plugin sees it.  After `on_closed` every call on it answers CLOSE and none raises."""
 
     __slots__ = (
@@ -40,50 +57,53 @@ class Wsi(Sender):
         "_backlog",
         "_backlog_at",
         "_is_established",
-        "_last_read",
         "_piece",
-        "_ping_mark",
-        "_pinged",
         "listener",
         "local",
-        "number",
         "peer",
+        "reconnect",
         "request",
+        "response",
         "session",
         "subprotocol",
     )
 
     def __init__(
-        self, context: Context, listener: Listener, pipe: SocketPipe, peer: Peer, local: Peer, number: int
+        self,
+        context: Context,
+        binding: Binding,
+        pipe: SocketPipe | None,
+        peer: Peer,
+        local: Peer,
+        number: int,
+        listener: Listener | None = None,
     ) -> None:
-        super().__init__(context, pipe, listener.http)
+        super().__init__(context, pipe or NoPipe(), binding, listener is None, number)
         self.listener = listener
         self.peer = peer
         self.local = local
-        self.number = number
         self.session: Any = None
         self.request: Request = None  # type: ignore[assignment]  # set before the first hook that gets the wsi
+        self.response: Reply | None = None  # what the server answered to us, the client
+        self.reconnect: Reconnect | None = None  # who connects again when this client's connection ended
         self.subprotocol: str | None = None
         self._is_established = False
-        self._last_read = context.now
         self._piece: Piece | None = None  # being received
         self._assembled: bytearray | None = None  # the message so far, for on_message
         self._backlog: list[Piece] | None = None  # read and not delivered
         self._backlog_at = 0
-        self._ping_mark: bytes | None = None  # how our own pings begin, whose Pongs are ours too
-        self._pinged = 0.0  # when it was sent
 
     # -- facts ----------------------------------------------------------------------------------------------------
 
     @property
     def protocol(self) -> Protocol:
-        """The protocol that this wsi speaks; protocol 0 until it is upgraded."""
+        """The protocol that this wsi speaks; protocol 0 until a server's wsi is upgraded."""
         return self.binding.protocol
 
     @property
     def is_client(self) -> bool:
-        """Whether this end opened the connection."""
-        return False
+        """Whether this end opened the connection: `context.client_connect()`."""
+        return self._is_client
 
     @property
     def tag(self) -> str:
@@ -101,9 +121,14 @@ class Wsi(Sender):
         return self._state > OPEN
 
     @property
+    def why(self) -> str:
+        """What ended the connection, in words; empty while nothing did."""
+        return self._why
+
+    @property
     def extensions(self) -> tuple[str, ...]:
-        """The WebSocket extensions in use on this connection."""
-        return ()
+        """The WebSocket extensions in use on this connection: `("permessage-deflate",)`, or none."""
+        return () if self._deflater is None else ("permessage-deflate",)
 
     @property
     def max_message_bytes(self) -> int:
@@ -176,13 +201,16 @@ class Wsi(Sender):
         elif state <= CLOSE_SENT and self._parser is not None:
             # Section 1.4: after our Close only the peer's is of interest; "discards any further data".
             self._parser.receive(context.view[:size])
-            self._look_for_close()
+            self._look_for_close(self._parser)
 
     def resume(self) -> None:
         """Go on with what was read and not delivered; the context calls this at the head of a turn."""
         if self._backlog is not None and not self._hold:
             pieces, self._backlog = self._backlog, None
-            self._deliver(pieces, self._backlog_at)
+            if self._backlog_at < len(pieces):
+                self._deliver(pieces, self._backlog_at)
+            elif self._parser is not None:
+                self._deliver(self._parser.receive(b""), 0)
 
     def _deliver(self, pieces: list[Piece], at: int) -> None:
         """Hot: give pieces to the plugin, from index `at`, as long as it wants them and the turn allows."""
@@ -206,18 +234,25 @@ class Wsi(Sender):
                     self._hook_answered("on_receive", answer)
             elif hooks.on_message is not None:
                 self._assemble(piece)
-        self._owed += at - start
+        if self._state == OPEN:  # else the plugin, or we, wanted the end, and no on_writeable comes after that
+            self._owed += at - start
         self._piece = None
         if self._output.is_choked:
             self._choke_changed()  # what was just read may have ended a message, and queued more than should wait
+        parser = self._parser
+        if parser is None:
+            return  # reaped meanwhile
         if self._state != OPEN:
-            self._look_for_close()
-        elif at < len(pieces):
+            self._look_for_close(parser)
+        elif at < len(pieces) or parser.has_more:
             self._backlog, self._backlog_at = pieces, at
             if not self._hold:
                 self.context.note_backlog(self)
-        else:
-            self._end_of_pieces()
+        elif parser.failure is not None:
+            self._peer_failed(parser.failure.code, parser.failure.text)
+        elif parser.close is not None:
+            # Only now, when all that was read before it is delivered, is its turn.
+            self._peer_closed(*parser.close)
 
     def _assemble(self, piece: Piece) -> None:
         """Collect a message for `on_message`; one bytearray, since a list of tiny pieces costs far more."""
@@ -247,15 +282,6 @@ class Wsi(Sender):
         elif payload[:8] != self._ping_mark and self.binding.hooks.on_pong is not None:
             self.call("on_pong", self.binding.hooks.on_pong, self, payload)
 
-    def _end_of_pieces(self) -> None:
-        """All that was read is delivered; only now is the turn of what came behind it."""
-        parser = self._parser
-        assert parser is not None
-        if parser.failure is not None:
-            self._peer_failed(parser.failure.code, parser.failure.text)
-        elif parser.close is not None:
-            self._peer_closed(*parser.close)
-
     # -- closing --------------------------------------------------------------------------------------------------
 
     def _peer_closed(self, code: int, close_reason: str) -> None:
@@ -269,23 +295,26 @@ class Wsi(Sender):
                 echo = None
         if self._state == OPEN:
             # "When sending a Close frame in response, the endpoint typically echos the status code it received."
-            self._begin_close(echo, "closed by peer")
+            self._begin_close(PEER_CLOSE, echo, "closed by peer")
+        else:
+            self._move(PEER_CLOSE)
 
     def _peer_failed(self, code: int, text: str) -> None:
         """The peer broke the protocol: _Fail the WebSocket Connection_ (section 7.1.7)."""
         log.info("%s: protocol violation, closing with %d: %s", self.tag, code, text)
         self.context.counters.protocol_errors += 1
-        self._begin_close((code, text), f"failed with {code} {text}")
+        self._begin_close(VIOLATION, (code, text), f"failed with {code} {text}")
 
-    def _look_for_close(self) -> None:
+    def _look_for_close(self, parser: Parser) -> None:
         """Reading on only to find the peer's Close, after our own was noted or sent."""
-        parser = self._parser
-        if parser is None:
-            return
-        if parser.close is not None and self._peer_close is None:
+        if parser.close is None:
+            parser.receive(b"")  # it may be among what was received and not looked at
+        if parser.close is not None and self._move(PEER_CLOSE):
             self._peer_close = parser.close
-        if self._state == CLOSE_SENT and self._is_close_over():
-            self._finish_output()
+        elif parser.failure is not None:
+            self._move(VIOLATION)
+        if self._state == FINISHING:
+            self._want_end()
 
     def stop(self) -> None:
         """The context stops, and this is no WebSocket: an idle connection ends now, an answer under way is finished."""
@@ -301,16 +330,14 @@ class Wsi(Sender):
             if self._state == HTTP and not self._hold:
                 # Nobody ended it, and a stream at its end stays readable for ever.
                 self._set_hold(HOLD_ROLE, True)
-        elif self._state == DRAINING:
-            self._lost(self._why)
         else:
             if self._state == OPEN:
                 # Without a Close this is 1006 to us, but the peer may still read what was on its way.
-                self._begin_close(None, "peer ended the stream without a Close")
-            elif self._state == CLOSE_SENT:
-                self._finish_output()
-            self._hold = HOLD_ROLE
-            self._update_mask()
+                self._begin_close(PEER_END, None, "peer ended the stream without a Close")
+            else:
+                self._move(PEER_END)
+            self._set_hold(HOLD_END, True)
+            self._list_once()
 
     def reap(self) -> None:
         """Called by the context's reaper, once: release everything, then tell the plugin."""
@@ -319,7 +346,7 @@ class Wsi(Sender):
                 timer.cancel()
         self._deadline = self._timer = self._timeout = self._keepalive = self._slow_timer = None
         self._pipe.close()
-        self._queue = self._parser = self._assembled = None
+        self._queue = self._parser = self._deflater = self._assembled = None
         binding = self.binding
         if self._is_established:
             binding.protocol._members.pop(self, None)
@@ -331,6 +358,8 @@ class Wsi(Sender):
         elif self.role is not None:
             self.role.closed()
         self.role = None
+        if self.reconnect is not None and not self._is_own_close:
+            self.reconnect.schedule()
         binding.wsi_count -= 1
 
     # -- becoming a WebSocket -------------------------------------------------------------------------------------
@@ -341,26 +370,52 @@ class Wsi(Sender):
         self.binding = binding
         binding.wsi_count += 1
 
+    def attach(self, pipe: SocketPipe, peer: Peer, local: Peer) -> None:
+        """A client's connection is there: its role hears what comes, and what it puts is sent."""
+        self._pipe = pipe
+        self._output = Output(pipe)
+        self.peer, self.local = peer, local
+        self._mask = READ
+        self.context.watch(pipe.fileno(), READ, self.on_events)
+
     def upgrade(
-        self, binding: Binding, request: Request, subprotocol: str | None, response_head: bytes, leftover: bytes
+        self,
+        binding: Binding,
+        request: Request,
+        subprotocol: str | None,
+        response_head: bytes,
+        leftover: bytes,
+        agreement: Agreement | None = None,
+        settings: Settings | None = None,
     ) -> None:
         """The 101 leaves, the wsi is a WebSocket; `leftover` is what the peer sent behind its request."""
         if self.binding is not binding:
             self.bind(binding)
         self.request = request
-        self.subprotocol = subprotocol
         self.put(response_head)
+        pair = None
+        if agreement is not None and settings is not None:
+            pair = make_pair(agreement, settings, is_client=False)
+        self.establish(subprotocol, leftover, pair)
+
+    def establish(self, subprotocol: str | None, leftover: bytes, deflate: tuple[Inflater, Deflater] | None) -> None:
+        """The opening handshake is done; `leftover` is what the peer sent behind it."""
+        binding = self.binding
+        self.subprotocol = subprotocol
         self.role = None
         self.set_deadline(None)
-        self._state = OPEN
+        self._move(UPGRADED)
         self._is_established = True
-        self._parser = Parser(binding.max_message_bytes, binding.max_fragments)
+        inflater, self._deflater = deflate or (None, None)
+        self._parser = Parser(
+            binding.max_message_bytes, binding.max_fragments, is_client=self._is_client, inflater=inflater
+        )
         self._hold &= ~HOLD_ROLE
         self._update_mask()
         binding.protocol._members[self] = None
         self.context.counters.established += 1
         if log.is_on(log.INFO):
-            log.info("%s: established, %s", self.tag, log.escape(request.target))
+            log.info("%s: established, %s", self.tag, log.escape(self.request.target))
         if self.context.keepalive.ping_seconds:
             self._schedule_keepalive(self.context.keepalive.ping_seconds)
         if binding.hooks.on_established is not None:
@@ -372,36 +427,6 @@ class Wsi(Sender):
             else:
                 self._deliver(pieces, 0)
 
-    # -- deadlines ------------------------------------------------------------------------------------------------
-
-    def set_timer(self, seconds: float | None) -> int:
-        """Have `on_timer` called once, `seconds` from now; None takes it back.  LWS: lws_set_timer_usecs."""
-        if self._state > OPEN:
-            return CLOSE
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if seconds is None else self.context.call_at(seconds, self._timer_due)
-        return OK
-
-    def _timer_due(self) -> None:
-        self._timer = None
-        if self.binding.hooks.on_timer is not None and self._state == OPEN:
-            self.call("on_timer", self.binding.hooks.on_timer, self)
-
-    def set_timeout(self, seconds: float | None) -> int:
-        """Close the wsi with 1008 `seconds` from now unless called again; None takes it back.  LWS: lws_set_timeout."""
-        if self._state > OPEN:
-            return CLOSE
-        if self._timeout is not None:
-            self._timeout.cancel()
-        self._timeout = None if seconds is None else self.context.call_at(seconds, self._timeout_due)
-        return OK
-
-    def _timeout_due(self) -> None:
-        self._timeout = None
-        self._why = "timed out"
-        self.close(frames.POLICY, "timed out")
-
     def _input_allowed(self) -> None:
         if self._backlog is not None:
             self.context.note_backlog(self)
@@ -409,43 +434,14 @@ class Wsi(Sender):
     def _forget_input(self) -> None:
         self._backlog = None
         self._assembled = None
+        if self._parser is not None:
+            self._parser.skip()
+            self._look_for_close(self._parser)  # the peer's may have come, behind what nobody will get
 
     def _deadline_due(self) -> None:
         self._deadline = None
         if self._state == HTTP:
             assert self.role is not None
             self.role.timed_out()
-        else:
-            self._lost("no end within close_seconds")
-
-    def _schedule_keepalive(self, seconds: float) -> None:
-        self._keepalive = self.context.call_at(seconds, self._check_alive)
-
-    def _check_alive(self) -> None:
-        """Ping a peer that has been silent; hang up on one that stays so.  Not a heap operation per message: the
-        timer looks at when something was last read, and sets itself anew."""
-        if self._state != OPEN:
-            return
-        keepalive = self.context.keepalive
-        if not keepalive.ping_seconds:
-            return
-        now = self.context.now
-        silent = now - self._last_read
-        if self._hold:
-            # While we do not read, an answer could not be seen; a reader that is slow has a clock of its own.
-            self._last_read = now
-            self._schedule_keepalive(keepalive.ping_seconds)
-        elif silent < keepalive.ping_seconds:
-            self._schedule_keepalive(keepalive.ping_seconds - silent)
-        elif self._last_read >= self._pinged:
-            self._pinged = now
-            self._ping_mark = struct.pack("!4sI", b"wsd ", self.number & 0xFFFFFFFF)
-            self._put_frame(frames.FIN | frames.PING, self._ping_mark + struct.pack("!d", now))
-            self._list_once()
-            self._schedule_keepalive(min(keepalive.ping_seconds, keepalive.hangup_seconds))
-        elif (left := self._pinged + keepalive.hangup_seconds - now) > 0:
-            self._schedule_keepalive(min(keepalive.ping_seconds, left))
-        else:
-            log.info("%s: no answer to a ping for %g s, hanging up", self.tag, keepalive.hangup_seconds)
-            self.context.counters.hangups += 1
-            self._lost("no answer to a ping")
+        elif self._move(DEADLINE):
+            self._why = f"{self._why}; no end within close_seconds"

@@ -1,5 +1,10 @@
 """Runs one function on bytes for a while: under atheris (coverage-guided) where that is installed, else on mutated
-samples."""
+samples.
+
+Beside the samples that a target's file lists, `corpus/NAME/` keeps inputs as they are: what once failed, and what
+atheris found to reach code that the samples do not.  `python tests/fuzz/fuzz_NAME.py SECONDS FOLDER` leaves in FOLDER
+what atheris finds.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,16 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+
+CORPUS = Path(__file__).parent / "corpus"
 
 Target = Callable[[bytes], None]
+
+
+def corpus(name: str) -> list[bytes]:
+    """The inputs that are kept for a target."""
+    return [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
 
 
 def mutated(samples: Sequence[bytes], source: random.Random) -> bytes:
@@ -53,12 +66,15 @@ def run(target: Target, samples: Sequence[bytes], seconds: float, seed: int | No
 
 
 def main(target: Target, samples: Sequence[bytes]) -> None:
-    """`python -m tests.fuzz.fuzz_NAME SECONDS`."""
+    """`python tests/fuzz/fuzz_NAME.py SECONDS [FOLDER]`."""
+    name = Path(sys.argv[0]).stem.removeprefix("fuzz_")
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
     if importlib.util.find_spec("atheris") is None:
-        print(f"{run(target, samples, seconds)} calls")
+        print(f"{run(target, [*samples, *corpus(name)], seconds)} calls")
         return
+    seeds = ",".join(map(str, sorted((CORPUS / name).glob("*"))))
+    arguments = [f"-max_total_time={seconds:g}", *([f"-seed_inputs={seeds}"] if seeds else []), *sys.argv[2:]]
     atheris = importlib.import_module("atheris")
     atheris.instrument_all()
-    atheris.Setup([sys.argv[0], f"-max_total_time={seconds:g}"], target)
+    atheris.Setup([sys.argv[0], *arguments], target)
     atheris.Fuzz()

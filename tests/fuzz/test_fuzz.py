@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import pytest
 
-from tests.fuzz import fuzz_head, fuzz_parser
-from tests.fuzz.engine import Target, run
+from tests.fuzz.engine import CORPUS, Target, corpus, run
 
-TARGETS = [
-    pytest.param(fuzz_parser.check, fuzz_parser.SAMPLES, id="parser"),
-    pytest.param(fuzz_head.check, fuzz_head.SAMPLES, id="head"),
-]
+NAMES = sorted(path.stem.removeprefix("fuzz_") for path in Path(__file__).parent.glob("fuzz_*.py"))
+MODULES = [(name, importlib.import_module(f"tests.fuzz.fuzz_{name}")) for name in NAMES]
+TARGETS = [pytest.param(module.check, [*module.SAMPLES, *corpus(name)], id=name) for name, module in MODULES]
 
 
 @pytest.mark.parametrize(("target", "samples"), TARGETS)
 def test_samples(target: Target, samples: list[bytes]) -> None:
-    """The samples themselves, and no bytes at all."""
+    """The samples and the corpus themselves, and no bytes at all."""
     for sample in [*samples, b""]:
         target(sample)
 
@@ -23,6 +24,10 @@ def test_samples(target: Target, samples: list[bytes]) -> None:
 @pytest.mark.parametrize(("target", "samples"), TARGETS)
 def test_two_seconds(target: Target, samples: list[bytes]) -> None:
     assert run(target, samples, 2) > 100
+
+
+def test_each_corpus_has_its_target() -> None:
+    assert {path.name for path in CORPUS.iterdir() if path.is_dir()} <= set(NAMES)
 
 
 def test_a_failure_tells_its_bytes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ class TestSection4_2:
             {"Upgrade": "WebSocket"},
             {"Upgrade": "WEBSOCKET"},
             {"Upgrade": "h2c, websocket"},
-            {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits, x-unknown"},
+            {"Sec-WebSocket-Extensions": "x-unknown; a=1; b, x-other"},
             {"Sec-WebSocket-Protocol": "unknown, messages"},
             {"Sec-WebSocket-Protocol": "messages,pieces"},
             {"Origin": "http://127.0.0.1"},
@@ -109,6 +109,7 @@ class TestSection4_2:
             (400, {"protocols": "mess ages"}),
             (403, {"headers": [("Origin", "http://elsewhere.example")]}),
             (403, {"headers": [("Origin", "null")]}),
+            (400, {"headers": [("Sec-WebSocket-Extensions", "permessage-deflate; =1")]}),  # 9.1
             (400, {"headers": [("Content-Length", "5")]}),
         ],
     )

@@ -15,6 +15,8 @@ PLUGINS = Path(__file__).resolve().parent.parent.parent / "plugins"
 class FakeWsi:
     """Notes what a plugin asks of it.  `room` is how many writes fit until the pipe is choked."""
 
+    is_client = False
+
     def __init__(self, protocol: Any, target: str = "/", session: Any = None) -> None:
         self.protocol = protocol
         self.request = Request(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -40,8 +42,8 @@ class FakeWsi:
         self.written.append((data, opcode, final))
         return 0
 
-    def send_frame(self, frame: bytes) -> int:
-        self.sent.append(frame)
+    def send_shared(self, message: Any) -> int:
+        self.sent.append(message.frame)
         return 0
 
     def callback_on_writable(self) -> int:

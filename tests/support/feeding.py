@@ -6,15 +6,17 @@ piece that kept a reference to it would be seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from wsd.wire.frames import BINARY, INVALID_PAYLOAD
-from wsd.wire.parser import Parser, Piece
+from wsd.wire.parser import INFLATE_BYTES, Parser, Piece
 
 NO_LIMIT = 0
 MANY = 1 << 20
+
+NewParser = Callable[[int, int], Parser]
 
 Message = tuple[int, bytes]
 """Opcode and payload of a whole message, or of a Ping or Pong."""
@@ -35,7 +37,8 @@ class Heard(NamedTuple):
 class Assembler:
     """Joins pieces into messages, and checks of each piece all that its fields promise."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_inflating: bool = False) -> None:
+        self.is_inflating = is_inflating
         self.messages: list[Message] = []
         self.partial: Message | None = None
         self.remaining = 0
@@ -48,13 +51,15 @@ class Assembler:
                 assert is_first, piece
                 assert is_final, piece
                 assert remaining == 0, piece
-                assert self.remaining == 0, "a control frame came out of the middle of another frame"
+                assert self.is_inflating or self.remaining == 0, (
+                    "a control frame came out of the middle of another frame"
+                )
                 self.messages.append((opcode, payload))
                 continue
             assert opcode, "a piece tells its message's opcode, never CONTINUATION"
             assert is_first is (self.partial is None), piece
             assert payload or is_final, "a piece without payload that ends nothing tells nothing"
-            if self.remaining:
+            if self.remaining and not self.is_inflating:
                 assert remaining == self.remaining - len(payload), piece
             assert not (is_final and remaining), piece
             self.remaining = remaining
@@ -66,15 +71,25 @@ class Assembler:
                 self.partial = None
 
 
-def feed(chunks: Iterable[bytes], max_message_bytes: int = NO_LIMIT, max_fragments: int = MANY) -> Heard:
-    """What a new parser makes of `chunks`, one read each."""
-    parser = Parser(max_message_bytes, max_fragments)
-    assembler = Assembler()
+def feed(
+    chunks: Iterable[bytes],
+    max_message_bytes: int = NO_LIMIT,
+    max_fragments: int = MANY,
+    new_parser: NewParser = Parser,
+) -> Heard:
+    """What a new parser makes of `chunks`, one read each; `new_parser` makes one for the two limits."""
+    parser = new_parser(max_message_bytes, max_fragments)
+    assembler = Assembler(is_inflating=parser._inflater is not None)
     for chunk in chunks:
         shared = bytearray(chunk)
         pieces = parser.receive(memoryview(shared))
         shared[:] = b"\xa5" * len(shared)
         assembler.take(pieces)
+        while parser.has_more:
+            pieces = parser.receive(b"")
+            # What stands uncompressed behind it comes along.
+            assert sum(len(piece[1]) for piece in pieces) <= INFLATE_BYTES + len(chunk)
+            assembler.take(pieces)
     code = None if parser.failure is None else parser.failure.code
     return Heard(assembler.messages, code, parser.close, assembler.partial)
 
@@ -84,7 +99,12 @@ def cut(data: bytes, at: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise([0, *at, len(data)])]
 
 
-def feed_all(data: bytes, max_message_bytes: int = NO_LIMIT, max_fragments: int = MANY) -> Heard:
+def feed_all(
+    data: bytes,
+    max_message_bytes: int = NO_LIMIT,
+    max_fragments: int = MANY,
+    new_parser: NewParser = Parser,
+) -> Heard:
     """Feed `data` whole, byte by byte and at every split (long data: at the splits near either end), compare, and give
     what all of them heard.
 
@@ -94,10 +114,10 @@ def feed_all(data: bytes, max_message_bytes: int = NO_LIMIT, max_fragments: int 
     size = len(data)
     splits = range(size + 1) if size <= 400 else [*range(40), *range(size - 40, size + 1)]
     step = 1 if size <= 400 else 997
-    whole = feed([data], max_message_bytes, max_fragments)
+    whole = feed([data], max_message_bytes, max_fragments, new_parser)
     feeds = [[data[at : at + step] for at in range(0, size, step)], *(cut(data, [at]) for at in splits)]
     for chunks in feeds:
-        heard = feed(chunks, max_message_bytes, max_fragments)
+        heard = feed(chunks, max_message_bytes, max_fragments, new_parser)
         if whole.failure == INVALID_PAYLOAD:
             heard = heard._replace(partial=whole.partial)
         assert heard == whole, [len(chunk) for chunk in chunks]

@@ -9,8 +9,12 @@ from wsd.config import Keepalive, Limits, Timeouts
 from wsd.counters import Counters
 from wsd.protocol import Binding, Peer, Protocol
 from wsd.timers import Timer, Timers
+from wsd.wire.deflate import make_pair
+from wsd.wire.extensions import Agreement, Settings
 from wsd.wire.http import Request
 from wsd.wsi import Wsi
+
+SETTINGS = Settings(level=6, memory_level=5, window_bits=12, context_takeover=True, min_bytes=0)
 
 REQUEST = Request(b"GET /chat?room=1 HTTP/1.1\r\nHost: x\r\n\r\n")
 
@@ -115,9 +119,23 @@ class _Listener:
 
 
 class Loopless:
-    """An established wsi of `protocol`; `context` and `pipe` are what it was given."""
+    """An established wsi of `protocol`; `context` and `pipe` are what it was given.
 
-    def __init__(self, protocol: Protocol, **limits: Any) -> None:
+    Args:
+        is_client: Whether it is the client's end.
+        agreement: What was agreed of permessage-deflate; None: nothing.
+        limits: Fields of `Limits`.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        *,
+        is_client: bool = False,
+        agreement: Agreement | None = None,
+        settings: Settings = SETTINGS,
+        **limits: Any,
+    ) -> None:
         self.context = NotingContext()
         self.pipe = ScriptedPipe()
         self.protocol = protocol
@@ -125,11 +143,15 @@ class Loopless:
         self.context.limits = Limits(**limits)
         self.binding = Binding(protocol, self.context.limits, self.context.timeouts, None)
         peer, local = Peer("192.0.2.1", 9), Peer("192.0.2.2", 80)
-        listener: Any = _Listener(self.binding)
-        self.wsi = Wsi(self.context, listener, self.pipe, peer, local, 1)  # type: ignore[arg-type]
-        self.wsi.upgrade(self.binding, REQUEST, protocol.name, b"101", b"")
+        listener: Any = None if is_client else _Listener(self.binding)
+        self.wsi = Wsi(self.context, self.binding, self.pipe, peer, local, 1, listener)  # type: ignore[arg-type]
+        if is_client:
+            self.wsi.request = REQUEST
+            self.wsi.establish(protocol.name, b"", agreement and make_pair(agreement, settings, is_client=True))
+        else:
+            self.wsi.upgrade(self.binding, REQUEST, protocol.name, b"101", b"", agreement, settings)
         self.context.turn()
-        assert self.sent() == b"101"
+        assert self.sent() == (b"" if is_client else b"101")
 
     def receive(self, *data: bytes | Exception) -> None:
         """The peer sends each of `data`, read by one receive each; b"" is its end of stream."""

@@ -16,6 +16,7 @@ from wsd.errors import ConfigError, PluginError
 from wsd.plugins import Found
 from wsd.protocol import Protocol
 from wsd.web import Http
+from wsd.wire.extensions import Settings
 
 SOURCE = """
 from wsd import Options, Protocol
@@ -206,6 +207,29 @@ def test_limits_are_taken_over_in_place(site: Site, table: str) -> None:
     binding = made.served["one"].binding
     assert binding is not None
     assert binding.max_message_bytes == 5
+
+
+def test_compression_is_taken_over_in_place(site: Site) -> None:
+    site.plugin("one")
+    made = site.start()
+    before, listeners = site.instances(), list(site.context.listeners)
+
+    def compression() -> Settings | None:
+        binding = made.served["one"].binding
+        assert binding is not None
+        return binding.compression(site.context.listeners[0].config.compression)
+
+    default = compression()
+    assert default is not None
+    made.reload(
+        site.load("[[listen]]\nport = 0\n[listen.compression]\nlevel = 9\n[protocols.one.compression]\nwindow_bits = 9")
+    )
+    assert compression() == default._replace(level=9, window_bits=9)
+    made.reload(site.load("[[listen]]\nport = 0\n[listen.compression]\nenabled = false"))
+    assert compression() is None
+    made.reload(site.load())
+    assert compression() == default
+    assert (site.instances(), site.context.listeners) == (before, listeners)
 
 
 def test_a_failing_reload_leaves_everything(site: Site, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from wsd import faults, log
+from wsd.errors import PluginError
 from wsd.protocol import CallbackProtocol, Protocol, bind_hooks
 
 
@@ -137,3 +138,25 @@ def test_a_bug_of_ours_is_reported_whole(lines: list[str]) -> None:
     assert lines[0].startswith("a bug in wsd, please report it")
     assert any("IndexError" in line for line in lines)
     assert any("test_faults.py" in line for line in lines)
+
+
+class TestBeforeItIsCalled:
+    def test_an_error_names_the_line_where_the_function_is_defined(self) -> None:
+        def hook(wsi: Any) -> None: ...
+
+        error = faults.plugin_error(hook, "wrong")
+        assert (error.message, error.file, error.line) == ("wrong", __file__, hook.__code__.co_firstlineno)
+
+    def test_what_has_no_source_has_no_place(self) -> None:
+        for where in (3, len, type("Made", (), {})):
+            assert faults.plugin_error(where, "wrong").line == 0
+
+    def test_what_takes_the_arguments_is_let_pass(self) -> None:
+        faults.check_callable(lambda one, two: None, 2, "echo", "f(one, two)")
+        faults.check_callable(lambda *every: None, 2, "echo", "f(one, two)")
+
+    @pytest.mark.parametrize("function", [lambda one: None, lambda one, two, three: None, lambda one, *, two: None])
+    def test_what_does_not_is_refused(self, function: Any) -> None:
+        with pytest.raises(PluginError, match=r"echo: wrong number of arguments, wanted f\(one, two\)") as caught:
+            faults.check_callable(function, 2, "echo", "f(one, two)")
+        assert caught.value.file == __file__

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from wsd.errors import HandshakeError
+from wsd.wire.extensions import Offer
 from wsd.wire.handshake import (
     Upgrade,
     accept_key,
@@ -62,7 +63,8 @@ def test_the_rfcs_own_accept() -> None:
             request(("sEc-wEbSoCkEt-kEy", KEY), without=["Sec-WebSocket-Key"]), id="header names have no case"
         ),
         pytest.param(request(("Content-Length", "0")), id="an empty body is none"),
-        pytest.param(request(("Sec-WebSocket-Extensions", 'a; b="\\c\\c')), id="extensions are not looked at"),
+        pytest.param(request(("Sec-WebSocket-Extensions", 'a; b="\\c\\c"')), id="4.2.1 9: an extension nobody knows"),
+        pytest.param(request(("Sec-WebSocket-Extensions", "")), id="4.2.1 9: no extension after all"),
         pytest.param(request(("Sec-WebSocket-Protocol", "")), id="no subprotocol after all"),
     ],
 )
@@ -102,6 +104,14 @@ def test_accepted(good: Request) -> None:
         pytest.param(request(("Sec-WebSocket-Protocol", "a b")), 400, id="4.2.1 8: no token"),
         pytest.param(request(("Sec-WebSocket-Protocol", 'a,"b"')), 400, id="4.2.1 8: quoted"),
         pytest.param(request(("Sec-WebSocket-Protocol", "../../etc/passwd")), 400, id="4.2.1 8: path"),
+        pytest.param(request(("Sec-WebSocket-Extensions", "a b")), 400, id="9.1: two tokens"),
+        pytest.param(request(("Sec-WebSocket-Extensions", 'a; b="c d"')), 400, id="9.1: no token in quotes"),
+        pytest.param(request(("Sec-WebSocket-Extensions", "a; b=")), 400, id="9.1: no value"),
+        pytest.param(
+            request(("Sec-WebSocket-Extensions", "a"), ("Sec-WebSocket-Extensions", ";")),
+            400,
+            id="9.1: one of two lines",
+        ),
         pytest.param(request(("Content-Length", "5")), 400, id="body"),
         pytest.param(request(("Transfer-Encoding", "chunked")), 400, id="chunked body"),
     ],
@@ -143,6 +153,17 @@ def test_what_counts_as_an_upgrade() -> None:
 )
 def test_subprotocols(lines: list[str], names: tuple[str, ...]) -> None:
     assert check_upgrade(request(*(("Sec-WebSocket-Protocol", line) for line in lines))).subprotocols == names
+
+
+def test_extensions_of_all_lines_in_order() -> None:
+    """RFC 6455 11.3.2: the header "MAY appear multiple times in an HTTP request"."""
+    lines = ["permessage-deflate; client_max_window_bits, x-other", 'permessage-deflate; a="9"']
+    found = check_upgrade(request(*(("Sec-WebSocket-Extensions", line) for line in lines)))
+    assert found.extensions == (
+        Offer("permessage-deflate", (("client_max_window_bits", None),)),
+        Offer("x-other", ()),
+        Offer("permessage-deflate", (("a", "9"),)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -236,6 +257,13 @@ def test_the_rfcs_own_answer() -> None:
         b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\nX: y\r\n\r\n"
     )
     assert b"Protocol:" not in encode_101("x")
+    assert b"Extensions:" not in encode_101("x")
+
+
+def test_the_extensions_in_the_answer() -> None:
+    answer = encode_101("x", "chat", [("X", "y")], extensions="permessage-deflate; server_max_window_bits=12")
+    assert answer.count(b"Extensions") == 1
+    assert b"\r\nSec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12\r\n" in answer
 
 
 @pytest.mark.parametrize(
@@ -252,6 +280,8 @@ def test_what_belongs_to_the_handshake_cannot_be_added(name: str) -> None:
     "field",
     [
         ("Sec-WebSocket-Extensions", 'a; b="' + "\\c" * 16000),
+        ("Sec-WebSocket-Extensions", "permessage-deflate, " * 1600),
+        ("Sec-WebSocket-Extensions", "a" + "; b" * 10000 + "="),
         ("Sec-WebSocket-Protocol", "b" + " " * 32000 + "x"),
         ("Sec-WebSocket-Protocol", "," * 32000),
         ("Sec-WebSocket-Protocol", "a, " * 10000),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsd.wire.headers import Headers
+from wsd.wire.headers import Headers, is_token
 from wsd.wire.http import Response
 
 
@@ -45,3 +45,17 @@ def test_response_splitting_is_refused(name: str, value: str) -> None:
     with pytest.raises(ValueError, match="header"):
         Response(headers=[(name, value)])
     assert list(headers) == [("X", "before")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *((text, True) for text in ("a", "!#$%&'*+-.^_`|~09azAZ", "__class__")),
+        *(
+            (text, False)
+            for text in ("", " ", "a b", "a\n", "a,b", "(a)", '"a"', "a/b", "a:b", "\xe4", "\uff21", "a\0")
+        ),
+    ],
+)
+def test_tokens(text: str, expected: bool) -> None:
+    assert is_token(text) is expected

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.cuts import every_cut
 from wsd.errors import HandshakeError
 from wsd.wire.body import body_reader
 from wsd.wire.http import HeadReader, Request, parse_head
@@ -30,14 +31,6 @@ def outcome(pieces: list[bytes], **limits: int) -> Outcome:
         if found is not None:
             return "accepted", (found[0].raw, found[1] + b"".join(pieces[at + 1 :]))
     return "waiting", None
-
-
-def every_cut(data: bytes) -> Iterator[list[bytes]]:
-    """`data` whole, byte by byte, and cut in two at every place."""
-    yield [data]
-    yield [data[at : at + 1] for at in range(len(data))]
-    for at in range(1, len(data)):
-        yield [data[:at], data[at:]]
 
 
 def status_of(data: bytes, **limits: int) -> int:

@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 import tomli
 
+from wsd import manual
 from wsd.config import Config, default_text, load, packaged
-from wsd.options import Listen, ProtocolLimits, ProtocolTable, ProtocolTimeouts
+from wsd.options import (
+    Compression,
+    Listen,
+    ProtocolCompression,
+    ProtocolLimits,
+    ProtocolTable,
+    ProtocolTimeouts,
+)
 
 
 def test_the_shipped_file_is_the_default_text(root: Path) -> None:
@@ -37,8 +45,10 @@ def test_every_option_stands_there_once() -> None:
             assert list(shown[name]) == list(kind.model_fields), name
     for name in Listen.model_fields:
         assert (name in shown["listen"][0]) == (getattr(Config().listen[0], name) is not None)
-        assert len(re.findall(rf"^#?{name} = ", default_text(), re.MULTILINE)) == 1, name
-    for model in (ProtocolLimits, ProtocolTimeouts):
+        form = rf"^\[listen\.{name}\]$" if name == "compression" else rf"^#?{name} = "
+        assert len(re.findall(form, default_text(), re.MULTILINE)) == 1, name
+    assert shown["listen"][0]["compression"] == Compression().model_dump()
+    for model in (ProtocolLimits, ProtocolTimeouts, ProtocolCompression):
         assert all(f"\n#{name} = " in default_text() for name in model.model_fields)
 
 
@@ -75,6 +85,15 @@ def test_the_whole_example_of_a_protocols_table_works(tmp_path: Path) -> None:
     assert table.options == {"ring_size": 32}
     assert None not in table.limits.model_dump().values()
     assert None not in table.timeouts.model_dump().values()
+    assert None not in table.compression.model_dump().values()
+
+
+def test_a_table_inside_of_each_listener_stays_its_own(tmp_path: Path) -> None:
+    first = Listen(port=1, protocols=("a",), compression=Compression(level=9))
+    listeners = (first, Listen(port=2), Listen(port=3, compression=Compression(enabled=False)))
+    path = tmp_path / "wsd.toml"
+    path.write_text(manual.text(Config(listen=listeners)))
+    assert load(path).listen == listeners
 
 
 def test_lines_are_short_and_clean() -> None:

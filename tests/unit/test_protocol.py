@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from wsd.errors import PluginError
-from wsd.protocol import HOOKS, CallbackProtocol, Peer, Protocol, bind_hooks, callback_protocol
-from wsd.reasons import Reason
+from wsd.options import Compression, Limits, ProtocolCompression, ProtocolTable, Timeouts
+from wsd.protocol import HOOKS, Binding, CallbackProtocol, Peer, Protocol, bind_hooks, callback_protocol
+from wsd.reasons import REASONS, Reason
+from wsd.wire.extensions import Settings
 
 HERE = str(Path(__file__))
 
@@ -217,6 +219,7 @@ class TestCallbackStyle:
         ("hook", "reason", "given", "expected"),
         [
             ("on_filter_protocol_connection", Reason.FILTER_PROTOCOL_CONNECTION, ["request"], "request"),
+            ("on_confirm_extension", Reason.CONFIRM_EXTENSION_OKAY, ["name", {}], ("name", {})),
             ("on_add_headers", Reason.ADD_HEADERS, ["headers"], "headers"),
             ("on_established", Reason.ESTABLISHED, [], None),
             ("on_receive", Reason.RECEIVE, [b"data"], b"data"),
@@ -234,27 +237,48 @@ class TestCallbackStyle:
     )
     def test_with_a_wsi(self, hook: str, reason: Reason, given: list[Any], expected: object) -> None:
         calls: list[tuple[Any, ...]] = []
-        wsi = SimpleNamespace(session="user")
+        wsi = SimpleNamespace(session="user", is_client=False)
         getattr(bind_hooks(callback_protocol("tick")(record(calls))), hook)(wsi, *given)
         assert calls == [(wsi, reason, "user", expected)]
 
-    def test_no_reason_is_left_out(self) -> None:
-        """Every hook but on_message has a reason, and every reason but USER a hook."""
+    @pytest.mark.parametrize(
+        ("hook", "reason", "given", "expected"),
+        [
+            (
+                "on_client_confirm_extension_supported",
+                Reason.CLIENT_CONFIRM_EXTENSION_SUPPORTED,
+                ["permessage-deflate"],
+                "permessage-deflate",
+            ),
+            ("on_client_append_handshake_header", Reason.CLIENT_APPEND_HANDSHAKE_HEADER, ["headers"], "headers"),
+            ("on_client_filter_pre_establish", Reason.CLIENT_FILTER_PRE_ESTABLISH, ["response"], "response"),
+            ("on_client_connection_error", Reason.CLIENT_CONNECTION_ERROR, ["error"], "error"),
+            ("on_established", Reason.CLIENT_ESTABLISHED, [], None),
+            ("on_receive", Reason.CLIENT_RECEIVE, [b"data"], b"data"),
+            ("on_writeable", Reason.CLIENT_WRITEABLE, [], None),
+            ("on_pong", Reason.CLIENT_RECEIVE_PONG, [b""], b""),
+            ("on_peer_close", Reason.WS_PEER_INITIATED_CLOSE, [1000, "bye"], (1000, "bye")),
+            ("on_closed", Reason.CLIENT_CLOSED, [1006, ""], (1006, "")),
+            ("on_timer", Reason.TIMER, [], None),
+        ],
+    )
+    def test_with_a_clients_wsi(self, hook: str, reason: Reason, given: list[Any], expected: object) -> None:
         calls: list[tuple[Any, ...]] = []
-        hooks = bind_hooks(callback_protocol("tick")(record(calls)))
-        for name, count in HOOKS.items():
-            slot = getattr(hooks, name)
-            if slot is None:
-                assert name == "on_message"
-            else:
-                slot(*[SimpleNamespace(session=None)] * count)
-        assert {call[1] for call in calls} == set(Reason) - {Reason.USER}
+        wsi = SimpleNamespace(session="user", is_client=True)
+        getattr(bind_hooks(callback_protocol("tick")(record(calls))), hook)(wsi, *given)
+        assert calls == [(wsi, reason, "user", expected)]
+
+    def test_no_hook_is_left_out(self) -> None:
+        """Every hook but on_message reaches the callback, which messages do piece by piece."""
+        hooks = bind_hooks(callback_protocol("tick")(record([])))
+        assert [name for name in HOOKS if getattr(hooks, name) is None] == ["on_message"]
+        assert HOOKS.keys() - REASONS.keys() == {"on_message"}
 
     def test_what_the_callback_answers_is_the_answer(self) -> None:
         protocol = callback_protocol("tick")(lambda wsi, reason, user, data: -1)
         hook = bind_hooks(protocol).on_established
         assert hook is not None
-        assert hook(SimpleNamespace(session=None)) == -1
+        assert hook(SimpleNamespace(session=None, is_client=False)) == -1
 
     def test_both_styles_at_once_are_refused(self) -> None:
         class Both(CallbackProtocol):
@@ -283,7 +307,51 @@ class TestCallbackStyle:
 
         hook = bind_hooks(callback_protocol("tick")(partial(callback, "more"))).on_timer
         assert hook is not None
-        assert hook(SimpleNamespace(session=None)) == "more"
+        assert hook(SimpleNamespace(session=None, is_client=False)) == "more"
+
+
+class TestCompression:
+    """What a binding makes of the listener's table and of its own."""
+
+    OWN = ProtocolCompression(level=9, min_bytes=0)
+
+    def binding(self, own: ProtocolCompression | None = None) -> Binding:
+        return Binding(Empty(), Limits(), Timeouts(), ProtocolTable(compression=own) if own else None)
+
+    def test_without_a_table_of_its_own_it_is_the_listeners(self) -> None:
+        base = Compression(level=3, memory_level=4, window_bits=9, context_takeover=False, min_bytes=5)
+        assert self.binding().compression(base) == Settings(3, 4, 9, False, 5)
+
+    def test_without_a_listener_it_is_the_default(self) -> None:
+        default = Compression().model_dump(exclude={"enabled"})
+        assert self.binding().compression(None) == Settings(**default)
+        assert self.binding(self.OWN).compression(None) == Settings(**{**default, "level": 9, "min_bytes": 0})
+
+    def test_its_own_table_wins_option_by_option(self) -> None:
+        found = self.binding(self.OWN).compression(Compression(level=1, window_bits=15))
+        assert found == Settings(
+            **{**Compression().model_dump(exclude={"enabled"}), "level": 9, "min_bytes": 0, "window_bits": 15}
+        )
+
+    @pytest.mark.parametrize(
+        ("listener", "own", "expected"),
+        [
+            (True, None, True),
+            (False, None, False),
+            (True, False, False),
+            (False, True, True),
+        ],
+    )
+    def test_on_and_off(self, listener: bool, own: bool | None, expected: bool) -> None:
+        binding = self.binding(ProtocolCompression(enabled=own))
+        assert (binding.compression(Compression(enabled=listener)) is not None) == expected
+
+    def test_a_reload_changes_it_in_place(self) -> None:
+        binding = self.binding(self.OWN)
+        binding.apply(Limits(), Timeouts(), ProtocolTable(compression=ProtocolCompression(enabled=False)))
+        assert binding.compression(None) is None
+        binding.apply(Limits(), Timeouts(), None)
+        assert binding.compression(None) == self.binding().compression(None)
 
 
 class Member:
@@ -292,8 +360,8 @@ class Member:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
 
-    def send_frame(self, frame: bytes) -> int:
-        self.sent.append(frame)
+    def send_shared(self, message: Any) -> int:
+        self.sent.append(message.frame)
         return 0
 
 
@@ -320,9 +388,9 @@ class TestBroadcast:
         protocol = Empty()
 
         class Leaver(Member):
-            def send_frame(self, frame: bytes) -> int:
+            def send_shared(self, message: Any) -> int:
                 protocol._members.clear()
-                return super().send_frame(frame)
+                return super().send_shared(message)
 
         first, second = Leaver(), Member()
         protocol._members = {first: None, second: None}  # type: ignore[dict-item]

@@ -1,10 +1,10 @@
-"""wsd/reasons.py: numbers that plugins ported from C rely on."""
+"""wsd/reasons.py: numbers that plugins ported from C rely on, and which hook each stands for."""
 
 from __future__ import annotations
 
 import pytest
 
-from wsd.reasons import CLOSE, OK, Reason
+from wsd.reasons import CLIENT_REASONS, CLOSE, OK, REASONS, Reason
 
 
 def test_the_two_answers_are_those_of_a_c_callback() -> None:
@@ -16,10 +16,16 @@ def test_the_two_answers_are_those_of_a_c_callback() -> None:
     ("name", "number"),
     [
         ("ESTABLISHED", 0),
+        ("CLIENT_CONNECTION_ERROR", 1),
+        ("CLIENT_FILTER_PRE_ESTABLISH", 2),
+        ("CLIENT_ESTABLISHED", 3),
         ("CLOSED", 4),
         ("CLOSED_HTTP", 5),
         ("RECEIVE", 6),
         ("RECEIVE_PONG", 7),
+        ("CLIENT_RECEIVE", 8),
+        ("CLIENT_RECEIVE_PONG", 9),
+        ("CLIENT_WRITEABLE", 10),
         ("SERVER_WRITEABLE", 11),
         ("HTTP", 12),
         ("HTTP_BODY", 13),
@@ -27,12 +33,16 @@ def test_the_two_answers_are_those_of_a_c_callback() -> None:
         ("HTTP_WRITEABLE", 16),
         ("FILTER_NETWORK_CONNECTION", 17),
         ("FILTER_PROTOCOL_CONNECTION", 20),
+        ("CLIENT_APPEND_HANDSHAKE_HEADER", 24),
+        ("CONFIRM_EXTENSION_OKAY", 25),
+        ("CLIENT_CONFIRM_EXTENSION_SUPPORTED", 26),
         ("PROTOCOL_INIT", 27),
         ("PROTOCOL_DESTROY", 28),
         ("WS_PEER_INITIATED_CLOSE", 38),
         ("ADD_HEADERS", 53),
         ("EVENT_WAIT_CANCELLED", 71),
         ("TIMER", 73),
+        ("CLIENT_CLOSED", 75),
         ("USER", 1000),
     ],
 )
@@ -42,3 +52,15 @@ def test_a_number_is_libwebsockets(name: str, number: int) -> None:
 
 def test_no_number_means_two_things() -> None:
     assert len({reason.value for reason in Reason}) == len(Reason.__members__)
+
+
+def test_each_reason_stands_for_one_hook() -> None:
+    """Every reason but USER has a hook of its own, or is a hook's on a client connection."""
+    given = [*REASONS.values(), *CLIENT_REASONS.values()]
+    assert len(given) == len(set(given))
+    assert set(given) == set(Reason) - {Reason.USER}
+
+
+def test_the_clients_reason_is_named_after_the_servers() -> None:
+    for server, client in CLIENT_REASONS.items():
+        assert client.name == "CLIENT_" + server.name.removeprefix("SERVER_")

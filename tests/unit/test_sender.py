@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,7 @@ class Writer(Protocol):
         self.steps = list(steps)
         self.calls = 0
 
-    def on_receive(self, wsi: Any, data: bytes) -> None:
+    def on_receive(self, wsi: Any, data: bytes) -> Any:
         wsi.callback_on_writable()
 
     def on_writeable(self, wsi: Any) -> Any:
@@ -106,6 +107,105 @@ class TestWrite:
         assert data == expected
 
 
+BUFFERS = [
+    ("\u20ac", TEXT, "\u20ac".encode()),
+    ("", TEXT, b""),
+    ("\U0001f600\0", TEXT, b"\xf0\x9f\x98\x80\0"),
+    (b"\xff\0", BINARY, b"\xff\0"),
+    (b"", BINARY, b""),
+    (bytearray(b"abc"), BINARY, b"abc"),
+    (memoryview(b"abc"), BINARY, b"abc"),
+    (memoryview(b"abcdef")[1:4], BINARY, b"bcd"),
+    (memoryview(b"abcdef")[::2], BINARY, b"ace"),
+    (memoryview(b"abc")[::-1], BINARY, b"cba"),
+    (memoryview(b"abcdef").cast("B", [2, 3]), BINARY, b"abcdef"),
+    (memoryview(array.array("H", [1, 2])), BINARY, array.array("H", [1, 2]).tobytes()),
+    (memoryview(array.array("d", [1.5, 2.5]))[::2], BINARY, array.array("d", [1.5]).tobytes()),
+]
+"""What can be sent, the opcode it gets, and its payload."""
+
+NO_MESSAGES = [5, True, 1.5, None, [1, 2], (1, 2), {1}, object()]
+
+
+class TestWhatCanBeSent:
+    """By `send` and `write` alike."""
+
+    @pytest.mark.parametrize(("message", "opcode", "payload"), BUFFERS)
+    def test_text_and_any_buffer(self, message: Any, opcode: int, payload: bytes) -> None:
+        expected = bytes([0x80 | opcode, len(payload)]) + payload
+        line = Loopless(Writer())
+        assert line.wsi.send(message) == OK
+        line.context.turn()
+        assert line.sent() == expected
+        assert written(lambda wsi: wsi.write(message)) == expected
+
+    @pytest.mark.parametrize(("message", "opcode", "payload"), BUFFERS)
+    def test_as_fragments(self, message: Any, opcode: int, payload: bytes) -> None:
+        frames = bytes([opcode, len(payload)]) + payload + bytes([0x80, len(payload)]) + payload
+        assert written(lambda wsi: wsi.write(message, final=False) or wsi.write(message)) == frames
+
+    @pytest.mark.parametrize("kind", [bytearray, lambda data: memoryview(bytearray(data))])
+    def test_what_may_change_is_copied(self, kind: Callable[[bytes], Any]) -> None:
+        line = Loopless(Writer())
+        buffer = kind(b"before")
+        line.wsi.send(buffer)
+        buffer[:] = b"after!"
+        line.context.turn()
+        assert line.sent() == b"\x82\x06before"
+
+    @pytest.mark.parametrize("message", NO_MESSAGES)
+    def test_nothing_else(self, message: Any) -> None:
+        """bytes(5) are five zeros, and bytes([1, 2]) two bytes that nobody meant."""
+        line = Loopless(Writer())
+        with pytest.raises(TypeError, match="bytes-like"):
+            line.wsi.send(message)
+
+        def step(wsi: Any) -> None:
+            with pytest.raises(TypeError, match="bytes-like"):
+                wsi.write(message)
+
+        assert written(step) == b""
+
+    @pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\udc80b"])
+    def test_no_lone_surrogate(self, text: str) -> None:
+        """It raises in the plugin's hands; nothing was sent, and no message was begun."""
+        line = Loopless(Writer())
+        with pytest.raises(UnicodeEncodeError):
+            line.wsi.send(text)
+
+        def step(wsi: Any) -> None:
+            with pytest.raises(UnicodeEncodeError):
+                wsi.write(text, final=False)
+            wsi.write(b"a")
+
+        assert written(step) == b"\x82\x01a"
+
+    def test_a_mistake_inside_a_message_leaves_it_open(self) -> None:
+        def step(wsi: Any) -> None:
+            wsi.write("a", final=False)
+            for wrong, error in ((5, TypeError), ("\ud800", UnicodeEncodeError)):
+                with pytest.raises(error):
+                    wsi.write(wrong)
+            with pytest.raises(ValueError, match="a fragmented message is open"):
+                wsi.write(b"b", opcode=BINARY)
+            wsi.write("b")
+
+        assert written(step) == b"\x01\x01a\x80\x01b"
+
+    @pytest.mark.parametrize("opcode", [None, 0, TEXT])
+    def test_a_fragment_continues_whatever_its_type(self, opcode: int | None) -> None:
+        def step(wsi: Any) -> None:
+            wsi.write(b"a", opcode=TEXT, final=False)
+            wsi.write(b"b", opcode=opcode, final=False)
+            wsi.write("c", opcode=opcode)
+
+        assert written(step) == b"\x01\x01a\x00\x01b\x80\x01c"
+
+    def test_a_message_may_stay_open_from_one_hook_to_the_next(self) -> None:
+        parts = [lambda wsi, part=part: wsi.write(part, final=part == "c") for part in "abc"]
+        assert written(*parts) == b"\x01\x01a\x00\x01b\x80\x01c"
+
+
 class TestAsking:
     def test_many_requests_are_one_call(self) -> None:
         protocol = Writer()
@@ -167,6 +267,25 @@ class TestQueue:
         line.allow()
         assert line.sent()[-24:].endswith(b"\x03\xf0outgoing queue is full")
 
+    def test_what_waited_for_the_end_of_a_message_leaves_before_the_answer_to_a_close(self) -> None:
+        """The last `on_writeable`, which answers what came before the peer's Close, ends the message."""
+        line = Loopless(Writer(lambda wsi: wsi.write("a", final=False), lambda wsi: wsi.write("b")))
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        line.wsi.send("queued")
+        line.receive(frame(0x81, b"x") + frame(0x88, bytes.fromhex("03e8")))
+        line.context.turn()
+        assert line.sent() == b"\x01\x01a\x80\x01b\x81\x06queued\x88\x02\x03\xe8"
+
+    def test_what_waits_for_an_end_that_never_comes_is_given_up(self) -> None:
+        line = Loopless(Writer(lambda wsi: wsi.write("a", final=False)))
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        line.wsi.send("queued")
+        line.wsi.close()
+        line.context.turn()
+        assert line.sent() == b"\x01\x01a\x88\x02\x03\xe8"
+
 
 class TestControlFrames:
     def test_each_ping_is_answered_while_not_choked(self) -> None:
@@ -187,6 +306,16 @@ class TestControlFrames:
     def test_a_ping_over_125_bytes_is_refused(self) -> None:
         with pytest.raises(ValueError, match="at most 125 bytes"):
             Loopless(Writer()).wsi.ping(bytes(126))
+
+    def test_its_payload_is_counted_in_bytes(self) -> None:
+        line = Loopless(Writer())
+        with pytest.raises(ValueError, match="at most 125 bytes"):
+            line.wsi.ping(memoryview(array.array("Q", range(16))))  # type: ignore[arg-type]
+        assert line.wsi.ping(bytearray(125)) == OK  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="bytes-like"):
+            line.wsi.ping("text")  # type: ignore[arg-type]
+        line.context.turn()
+        assert line.sent() == b"\x89\x7d" + bytes(125)
 
     def test_a_ping_between_fragments_is_sent(self) -> None:
         line = Loopless(Writer(lambda wsi: wsi.write("a", final=False)))
@@ -226,6 +355,22 @@ class TestClose:
         line.context.turn()
         line.context.turn()
         assert protocol.calls == 0
+
+    def test_nor_after_a_close_beside_an_earlier_request(self) -> None:
+        """It asked to write and closed, both while one piece was delivered."""
+
+        class Asking(Writer):
+            def on_receive(self, wsi: Any, data: bytes) -> int:
+                wsi.callback_on_writable()
+                return CLOSE
+
+        protocol = Asking()
+        line = Loopless(protocol)
+        line.receive(frame(0x81, b"a") + frame(0x81, b"b"))
+        line.context.turn()
+        line.context.turn()
+        assert protocol.calls == 0
+        assert line.sent() == b"\x88\x02\x03\xe8"
 
     def test_the_hooks_answer_close_is_1000(self) -> None:
         assert written(lambda wsi: CLOSE) == b"\x88\x02\x03\xe8"

@@ -57,17 +57,21 @@ def frame_header(first: int, length: int, mask: int = 0) -> bytes:
     return _LONG(first, mask | 127, length)
 
 
-def encode_message(message: str | bytes | bytearray | memoryview) -> bytes:
-    """One unmasked, unfragmented frame: text for `str`, binary for anything else.
+def message_parts(message: str | bytes | bytearray | memoryview) -> tuple[int, bytes]:
+    """First byte and payload of the one frame that carries a message: text for `str`, binary for anything else.
 
     Raises:
         UnicodeEncodeError: the text holds a lone surrogate, which UTF-8 cannot carry.
         TypeError: `message` is neither `str` nor a buffer.
     """
     if isinstance(message, str):
-        payload, first = message.encode(), FIN | TEXT
-    else:
-        payload, first = bytes(memoryview(message)), FIN | BINARY
+        return FIN | TEXT, message.encode()
+    return FIN | BINARY, bytes(memoryview(message))
+
+
+def encode_message(message: str | bytes | bytearray | memoryview) -> bytes:
+    """One unmasked, unfragmented frame; raises as `message_parts` does."""
+    first, payload = message_parts(message)
     return frame_header(first, len(payload)) + payload
 
 

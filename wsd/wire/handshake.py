@@ -12,6 +12,7 @@ from hashlib import sha1
 from typing import Final, NamedTuple, TypeVar
 
 from wsd.errors import HandshakeError
+from wsd.wire.extensions import Offer, parse_extensions
 from wsd.wire.headers import TOKEN, Headers
 from wsd.wire.http import Request
 from wsd.wire.response import encode_status_and_headers
@@ -52,8 +53,8 @@ class Upgrade(NamedTuple):
     key: str
     subprotocols: tuple[str, ...]
     """In the client's order of preference, each once; compared with their case (RFC 6455 4.1, point 10)."""
-    extensions: tuple[str, ...]
-    """The values of the Sec-WebSocket-Extensions lines as they came; nothing is negotiated from them yet."""
+    extensions: tuple[Offer, ...]
+    """What stands in the Sec-WebSocket-Extensions lines, in the client's order of preference."""
 
 
 def check_upgrade(request: Request) -> Upgrade:
@@ -80,7 +81,9 @@ def check_upgrade(request: Request) -> Upgrade:
     if "upgrade" not in headers.tokens("Connection"):
         raise HandshakeError(400, "the Connection header does not name Upgrade (a proxy may have dropped it)")
     _check_version(headers)
-    return Upgrade(_check_key(headers), _subprotocols(headers), tuple(headers.get_all("Sec-WebSocket-Extensions")))
+    # 9.  The offered extensions.  Whether one is known or can be accepted is for later: such an offer is declined.
+    extensions = parse_extensions(headers.get_all("Sec-WebSocket-Extensions"))
+    return Upgrade(_check_key(headers), _subprotocols(headers), tuple(extensions))
 
 
 def _check_version(headers: Headers) -> None:
@@ -172,8 +175,17 @@ def _host_name(host: str) -> str:
     return name if colon and "]" not in port else host.lower()
 
 
-def encode_101(accept: str, subprotocol: str | None = None, extra_headers: Iterable[tuple[str, str]] = ()) -> bytes:
+def encode_101(
+    accept: str,
+    subprotocol: str | None = None,
+    extra_headers: Iterable[tuple[str, str]] = (),
+    *,
+    extensions: str = "",
+) -> bytes:
     """The head of the 101 answer (4.2.2, point 5).
+
+    Args:
+        extensions: The value of Sec-WebSocket-Extensions; empty: none is in use, and the header is left out.
 
     Raises:
         ValueError: `extra_headers` holds one that belongs to the handshake itself.
@@ -181,6 +193,8 @@ def encode_101(accept: str, subprotocol: str | None = None, extra_headers: Itera
     headers = Headers([("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)])
     if subprotocol is not None:
         headers.add("Sec-WebSocket-Protocol", subprotocol)
+    if extensions:
+        headers.add("Sec-WebSocket-Extensions", extensions)
     for name, value in extra_headers:
         if name.lower() in _RESERVED:
             raise ValueError(f"the header {name} of the 101 answer is wsd's own")

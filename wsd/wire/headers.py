@@ -18,6 +18,11 @@ _NAME: Final = re.compile(TOKEN.decode() + r"\Z")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")
 
 
+def is_token(text: str) -> bool:
+    """Reports whether `text` is a token (RFC 9110 5.6.2): the name of a header, of a subprotocol, ..."""
+    return _NAME.match(text) is not None
+
+
 class Headers:
     """Header fields in their order, several of one name allowed; names are found in any case.
 
@@ -37,7 +42,7 @@ class Headers:
         Raises:
             ValueError: `name` is no token, or `value` holds CR, LF, NUL or another character that may not travel.
         """
-        if not _NAME.match(name):
+        if not is_token(name):
             raise ValueError(f"not a header name: {name!r}")
         if not _VALUE.match(value):
             raise ValueError(f"control or non-latin-1 character in the value of header {name}: {value!r}")

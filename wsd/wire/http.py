@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, unquote
 import httptools
 
 from wsd.errors import HandshakeError
+from wsd.wire.head import find_end, header_fault
 from wsd.wire.headers import TOKEN, Headers
 from wsd.wire.response import Response, error_page
 
@@ -30,11 +31,7 @@ MAX_URI_BYTES: Final = 8192  # RFC 9112 3: "support, at a minimum, request-line 
 _MAX_METHOD_BYTES: Final = 32
 
 _REQUEST_LINE: Final = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n")
-# No two parts of this can match the same byte, so it is linear: no ReDoS.
-_VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110 5.5
-_HEADER_LINES: Final = re.compile(rb"(?:" + TOKEN + rb":" + _VALUE + rb"\r\n)*\r\n")
 _TARGET_END: Final = re.compile(rb"[ \n]")
-_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _ABSOLUTE: Final = re.compile(r"https?://([^/?#@]+)((?:[/?][^#]*)?)\Z", re.IGNORECASE)
 # RFC 9112 3.2: Host = uri-host [ ":" port ]; empty where the target has no authority.
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::[0-9]*)?\Z")
@@ -58,7 +55,7 @@ class _Parsed:
         self.version = parser.get_http_version()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Straight into the list: `_HEADER_LINES` has checked both already.
+        # Straight into the list: `header_fault` has looked at both already.
         self.headers._items.append((name.decode("ascii"), value.decode("latin-1").strip(" \t")))
 
 
@@ -186,8 +183,9 @@ def parse_head(raw: bytes, max_headers: int = MAX_HEADERS) -> Request:
         HandshakeError: 400; 431 for too many headers; 501 for an unknown method or transfer coding; 505.
     """
     line_end = check_request_line(raw)
-    if not _HEADER_LINES.fullmatch(raw, line_end):
-        raise HandshakeError(400, _header_fault(raw, line_end))
+    fault = header_fault(raw, line_end)
+    if fault:
+        raise HandshakeError(400, fault)
     # Counted before anything is made of them.
     if raw.count(b"\n", line_end) - 1 > max_headers:
         raise HandshakeError(431, f"more than {max_headers} header lines")
@@ -230,19 +228,6 @@ def check_request_line(head: bytes | bytearray) -> int:
 def _is_absolute(target: str) -> bool:
     absolute = _ABSOLUTE.match(target)
     return absolute is not None and _HOST.match(absolute[1]) is not None
-
-
-def _header_fault(raw: bytes, start: int) -> str:
-    """Say what is wrong with the first header line that is not `Name: value`."""
-    for line in raw[start:-4].split(b"\r\n"):
-        if line[:1] in b" \t":
-            return "a header is continued on a second line"  # obs-fold, RFC 9112 5.2
-        name, colon, value = line.partition(b":")
-        if not colon or not re.fullmatch(TOKEN, name):
-            return "bad header name, or space before the colon"
-        if not re.fullmatch(_VALUE, value):
-            return "control character in a header"
-    return "bad header"
 
 
 def _check_host(request: Request) -> None:
@@ -321,15 +306,16 @@ class HeadReader:
         room = max(0, self.max_head_bytes - self._skipped)
         if not self._line_checked and buffer:
             self._check_line(room)
-        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3), room)
-        if _BARE_LF.search(buffer, self._scanned, room if end < 0 else end + 4):
-            raise HandshakeError(400, "a line ends without CR")
-        if end < 0:
+        try:
+            end = find_end(buffer, self._scanned, room)
+        except ValueError as error:
+            raise HandshakeError(400, str(error)) from None
+        if not end:
             if len(buffer) > room or self._skipped > self.max_head_bytes:
                 raise HandshakeError(431, f"the request head is larger than {self.max_head_bytes} bytes")
             self._scanned = len(buffer)
             return None
-        raw, leftover = bytes(buffer[: end + 4]), bytes(buffer[end + 4 :])
+        raw, leftover = bytes(buffer[:end]), bytes(buffer[end:])
         self._reset()
         return parse_head(raw, self.max_headers), leftover
 

@@ -1,7 +1,8 @@
 """RFC 6455 section 5, the receiving side: bytes in, pieces out, nothing held back.
 
 Owns the state of the frame and of the message that are being received, and every check that section 5 and 8.1 ask
-for.  Must not know who reads the bytes, who gets the pieces, or what is answered.
+for; of compressed messages (RFC 7692) the bits, while the bytes are the inflater's.  Must not know who reads the bytes,
+who gets the pieces, or what is answered.
 
 Message state moves by data frames only: a control frame between two fragments touches none of it.
 """
@@ -9,7 +10,7 @@ Message state moves by data frames only: a control frame between two fragments t
 from __future__ import annotations
 
 import codecs
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from wsd.errors import ProtocolError
 from wsd.wire.frames import (
@@ -20,19 +21,26 @@ from wsd.wire.frames import (
     MAX_CONTROL_BYTES,
     POLICY,
     PROTOCOL_ERROR,
+    RSV1,
     TEXT,
     TOO_BIG,
     parse_close,
 )
 from wsd.wire.mask import mask, rotate
 
+if TYPE_CHECKING:
+    from wsd.wire.deflate import Inflater
+
 Piece = tuple[int, bytes, bool, bool, int]
 """`(opcode, payload, is_first, is_final, remaining)`: of a data message its opcode (never CONTINUATION), the payload
 as far as it has arrived, whether this is the message's first and last piece, and how many bytes of this frame are
-still to come.  A Ping or Pong is one piece; a Close is none, see `Parser.close`.  A plain tuple: a class with names
-costs ten times as much to make."""
+still to come (while inflating, at least 1 before the frame's last piece).  A Ping or Pong is one piece; a Close is
+none, see `Parser.close`.  A plain tuple: a class with names costs ten times as much to make."""
 
 OPCODE, PAYLOAD, FIRST, FINAL, REMAINING = range(5)
+
+# Inflated payload that one call hands out: a megabyte may hold a gigabyte, and this is all of it that there ever is.
+INFLATE_BYTES: Final = 65536
 
 _RSV: Final = 0x70
 _CONTROL: Final = 0x08
@@ -44,16 +52,19 @@ _new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 
 class Parser:
-    """The server's reader of one connection.
+    """The reader of one connection.
 
     Args:
-        max_message_bytes: Largest message, in bytes, over all its fragments; 0: no limit.  Refused with 1009 from the
-            frame's header, before any of the payload is waited for.
+        max_message_bytes: Largest message, in bytes, over all its fragments and after inflating; 0: no limit.  Refused
+            with 1009, from the frame's header where that tells, before any of the payload is waited for.
         max_fragments: Most frames that one message may come in; more is 1008.
+        is_client: Whether we are the client: a server's frames are not masked.
+        inflater: Of a connection with permessage-deflate.
 
     Attributes:
         failure: What the peer did wrong, once it did; nothing is read after it.
         close: Code and reason of the peer's Close, once it came; nothing is read after it (section 5.5.1).
+        has_more: Whether more can be handed out of what was received: call `receive(b"")`.
     """
 
     __slots__ = (
@@ -62,24 +73,39 @@ class Parser:
         "_fin",
         "_first",
         "_fragments",
+        "_inflater",
+        "_is_compressed",
+        "_is_skipping",
         "_key",
+        "_key_bytes",
+        "_mask_bit",
         "_message",
         "_opcode",
         "_received",
         "_remaining",
+        "_room",
         "_stash",
         "close",
         "failure",
+        "has_more",
         "max_fragments",
         "max_message_bytes",
     )
 
-    def __init__(self, max_message_bytes: int, max_fragments: int) -> None:
+    def __init__(
+        self, max_message_bytes: int, max_fragments: int, *, is_client: bool = False, inflater: Inflater | None = None
+    ) -> None:
         self.max_message_bytes = max_message_bytes
         self.max_fragments = max_fragments
         self.failure: ProtocolError | None = None
         self.close: tuple[int, str] | None = None
-        self._stash = b""  # the start of a header that is not complete
+        self.has_more = False
+        self._mask_bit = 0 if is_client else MASKED
+        self._key_bytes = 0 if is_client else 4
+        self._inflater = inflater
+        self._is_skipping = False
+        self._stash = b""  # received and not looked at: the start of a header, or what is behind `has_more`
+        self._room = 0  # inflated bytes that this call may still hand out
         # The frame whose payload is being received.
         self._opcode = 0
         self._fin = False
@@ -88,6 +114,7 @@ class Parser:
         self._control = b""  # what has come of a control frame's payload
         # The message that is being received; data frames alone touch these.
         self._message = 0  # its opcode, 0 between messages
+        self._is_compressed = False
         self._first = False  # its first piece is still to be handed out
         self._received = 0
         self._fragments = 0
@@ -98,17 +125,32 @@ class Parser:
         """Reports whether a message has begun and not ended."""
         return self._message != 0
 
+    def skip(self) -> None:
+        """Only the peer's Close is of interest from here on: payload is neither inflated nor handed out."""
+        self._is_skipping = True
+        if self.has_more:
+            self.has_more = False
+            self._end_of_payload()
+
     def receive(self, data: bytes | memoryview) -> list[Piece]:
         """The pieces that `data` completes or continues; all that was complete before a violation among them.
 
-        Look at `failure` and `close` after having handled the pieces.  Never raises for what a peer sent.
+        Look at `failure` and `close` after having handled the pieces, and at `has_more` first: while that is true, the
+        rest is to be fetched with `receive(b"")`.  Never raises for what a peer sent.
         """
         pieces: list[Piece] = []
         if self.failure is None and self.close is None:
+            self._room = INFLATE_BYTES
             try:
-                self._parse(data, pieces)
+                if self.has_more:
+                    self._hand_out(pieces)
+                if self.has_more:
+                    self._stash += bytes(data)
+                else:
+                    self._parse(data, pieces)
             except ProtocolError as failure:
                 self.failure = failure
+                self.has_more = False
         return pieces
 
     def _parse(self, data: bytes | memoryview, pieces: list[Piece]) -> None:
@@ -120,13 +162,13 @@ class Parser:
         if self._remaining:
             at = self._continue_frame(data, 0, end, pieces)
         while at < end and self.close is None:
-            if end - at < 2:
+            if end - at < 2 or self.has_more:
                 self._stash = bytes(data[at:])
                 return
             head, second = data[at], data[at + 1]
             self._check_start(head, second)
             length = second & 0x7F
-            payload_at = at + 6
+            payload_at = at + 2 + self._key_bytes
             if length >= 126:
                 size = 2 if length == 126 else 8
                 if end - at < 2 + size:
@@ -139,33 +181,34 @@ class Parser:
                 payload_at += size
             if not head & _CONTROL and self.max_message_bytes:
                 received = self._received if self._message else 0
-                if received + length > self.max_message_bytes:
+                if received + length > self.max_message_bytes and not self._is_of_compressed(head):
                     raise ProtocolError(TOO_BIG, f"message over {self.max_message_bytes} bytes")
             if end < payload_at:
                 self._stash = bytes(data[at:])
                 return
             self._begin_frame(head, length)
-            key = bytes(data[payload_at - 4 : payload_at])
+            key = self._key = bytes(data[payload_at - 4 : payload_at]) if self._mask_bit else b""
             at = payload_at + length
             if at <= end:
                 self._remaining = 0
-                self._payload(mask(data[payload_at:at], key) if length else b"", pieces)
+                payload = data[payload_at:at]
+                self._payload((mask(payload, key) if key else bytes(payload)) if length else b"", pieces)
             else:
-                self._key = key
                 self._remaining = length
                 at = self._continue_frame(data, payload_at, end, pieces)
 
     def _check_start(self, head: int, second: int) -> None:
         """All that the first two bytes of a frame can be wrong in; called again when they were stashed."""
         opcode = head & 0x0F
-        if head & _RSV:
+        if head & _RSV and (head & _RSV != RSV1 or self._inflater is None):
             # "MUST be 0 unless an extension is negotiated that defines meanings for non-zero values"
             raise ProtocolError(PROTOCOL_ERROR, "reserved bit set")
         if not _KNOWN[opcode]:
             raise ProtocolError(PROTOCOL_ERROR, f"reserved opcode {opcode}")
-        if not second & MASKED:
-            # Section 5.1: "The server MUST close the connection upon receiving a frame that is not masked."
-            raise ProtocolError(PROTOCOL_ERROR, "frame not masked")
+        if second & MASKED != self._mask_bit:
+            # Section 5.1: "The server MUST close the connection upon receiving a frame that is not masked. [...] A
+            # client MUST close a connection if it detects a masked frame."
+            raise ProtocolError(PROTOCOL_ERROR, "frame not masked" if self._mask_bit else "frame masked")
         if opcode & _CONTROL:
             if not head & FIN:
                 raise ProtocolError(PROTOCOL_ERROR, "fragmented control frame")
@@ -176,6 +219,14 @@ class Parser:
                 raise ProtocolError(PROTOCOL_ERROR, "new message inside a fragmented one")
         elif not self._message:
             raise ProtocolError(PROTOCOL_ERROR, "continuation without a message")
+        if head & RSV1 and not 0 < opcode < _CONTROL:
+            # RFC 7692 6.1: "An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames and non-first
+            # fragments of a data message. An endpoint receiving such a frame MUST _Fail the WebSocket Connection_."
+            raise ProtocolError(PROTOCOL_ERROR, "compression bit on a control frame or a continuation")
+
+    def _is_of_compressed(self, head: int) -> bool:
+        """Reports whether a data frame is part of a compressed message, whose size its header does not tell."""
+        return self._is_compressed if self._message else head & RSV1 != 0
 
     def _begin_frame(self, head: int, length: int) -> None:
         """Note what the header said; a data frame opens or continues the message."""
@@ -185,22 +236,27 @@ class Parser:
         self._fin = head >= FIN
         if opcode:
             self._message = opcode
+            self._is_compressed = head & RSV1 != 0
             self._first = True
-            self._received = length
+            self._received = 0
             self._fragments = 1
         else:
-            self._received += length
             self._fragments += 1
             if self._fragments > self.max_fragments:
                 raise ProtocolError(POLICY, f"message of over {self.max_fragments} fragments")
+        if not self._is_compressed:
+            self._received += length
 
     def _continue_frame(self, data: bytes | memoryview, at: int, end: int, pieces: list[Piece]) -> int:
         """Take what has arrived of the current frame's payload; answers where the next frame begins."""
         size = min(self._remaining, end - at)
         if size:
-            chunk = mask(data[at : at + size], self._key)
             self._remaining -= size
-            self._key = rotate(self._key, size)
+            if self._key:
+                chunk = mask(data[at : at + size], self._key)
+                self._key = rotate(self._key, size)
+            else:
+                chunk = bytes(data[at : at + size])
             self._payload(chunk, pieces)
         return at + size
 
@@ -209,14 +265,55 @@ class Parser:
         if self._opcode & _CONTROL:
             self._control_payload(chunk, pieces)
             return
-        final = self._fin and not self._remaining
+        if self._is_skipping:
+            self._end_of_payload()
+        elif self._is_compressed:
+            self._inflate(chunk, pieces)
+        else:
+            self._data(chunk, self._fin and not self._remaining, self._remaining, pieces)
+
+    def _data(self, chunk: bytes, final: bool, remaining: int, pieces: list[Piece]) -> None:
+        """One piece of the message."""
         if self._message == TEXT:
             self._check_text(chunk, final)
         # A fragment without payload that does not end the message tells a plugin nothing.
         if chunk or final:
-            pieces.append((self._message, chunk, self._first, final, self._remaining))
+            pieces.append((self._message, chunk, self._first, final, remaining))
             self._first = False
         if final:
+            self._message = 0
+
+    def _inflate(self, chunk: bytes, pieces: list[Piece]) -> None:
+        assert self._inflater is not None
+        self._inflater.feed(chunk)
+        if self._fin and not self._remaining:
+            self._inflater.finish()
+        self._hand_out(pieces)
+
+    def _hand_out(self, pieces: list[Piece]) -> None:
+        """Inflate what is there of the current frame, as far as this call's room goes."""
+        inflater, limit = self._inflater, self.max_message_bytes
+        assert inflater is not None
+        self.has_more = True
+        while self._room:
+            # One byte over the limit is all that a bomb is ever inflated to.
+            chunk = inflater.read(min(self._room, limit + 1 - self._received) if limit else self._room)
+            self._room -= len(chunk)
+            self._received += len(chunk)
+            if limit and self._received > limit:
+                # What is within the limit comes first, however it was cut on its way: it may be no UTF-8.
+                self._data(chunk[:-1], False, self._remaining or 1, pieces)
+                raise ProtocolError(TOO_BIG, f"message over {limit} bytes")
+            is_drained = inflater.is_drained
+            final = is_drained and self._fin and not self._remaining
+            self._data(chunk, final, self._remaining or int(not is_drained), pieces)
+            if is_drained:
+                self.has_more = False
+                return
+
+    def _end_of_payload(self) -> None:
+        """The same for payload that nobody wants."""
+        if self._fin and not self._remaining:
             self._message = 0
 
     def _control_payload(self, chunk: bytes, pieces: list[Piece]) -> None:

@@ -12,6 +12,7 @@ from html import escape
 from http import HTTPStatus
 from typing import Final
 
+from wsd.wire.head import encode_head
 from wsd.wire.headers import Headers
 
 
@@ -101,8 +102,7 @@ class Response:
 
 def encode_status_and_headers(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """A response's head.  The headers come from a `Headers`, which has checked them."""
-    lines = [f"HTTP/1.1 {status} {_reason(status)}", *(f"{name}: {value}" for name, value in headers), "", ""]
-    return "\r\n".join(lines).encode("latin-1")
+    return encode_head(f"HTTP/1.1 {status} {_reason(status)}", headers)
 
 
 def encode_response_head(

@@ -1,0 +1,156 @@
+"""What a connect is asked for, checked before anybody is asked.  LWS: struct lws_client_connect_info.
+
+Owns the meaning of the arguments of `Context.client_connect`: what can never work is refused here, at once and in the
+caller's hands.  Must not know how a connection is made.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from wsd.config import Compression
+from wsd.protocol import Binding, Protocol
+from wsd.wire.client_handshake import NONCE_BYTES, Target, basic_authorization, encode_request, new_key, parse_url
+from wsd.wire.extensions import Settings
+from wsd.wire.headers import Headers
+
+if TYPE_CHECKING:
+    from wsd.context import Context
+
+# Linux: IFNAMSIZ is 16 with its NUL, and the kernel cuts a longer name instead of refusing it.
+_DEVICE: Final = re.compile(r"[!-.0-~]{1,15}\Z")
+
+_PROXY: Final = re.compile(r"http://(?:([^/?#]*)@)?([^/?#@]*)/?\Z", re.IGNORECASE)
+
+
+class Proxy(NamedTuple):
+    """An HTTP proxy that is asked to CONNECT."""
+
+    host: str
+    port: int
+    authorization: str | None
+    """The value of Proxy-Authorization."""
+
+
+class ConnectInfo(NamedTuple):
+    """What a connect was asked for."""
+
+    binding: Binding
+    target: Target
+    subprotocols: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...]
+    origin: str | None
+    timeout_seconds: float
+    interface: str
+    """An IP address, or the name of a device; empty: as the system decides."""
+    proxy: Proxy | None
+    settings: Settings | None
+    """What is offered for compression; None: nothing."""
+    session: Any
+
+
+def make_connect_info(
+    context: Context,
+    url: str,
+    *,
+    protocol: Protocol | str | None,
+    subprotocols: Sequence[str] | None,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]],
+    origin: str | None,
+    timeout_seconds: float,
+    interface: str,
+    proxy: str,
+    compression: Compression | None,
+    session: Any,
+) -> ConnectInfo:
+    """Check the arguments of `Context.client_connect`, which see.
+
+    Raises:
+        ValueError: something that can never work.
+        TypeError: something that is not of its type.
+    """
+    binding = _find_binding(context, protocol)
+    info = ConnectInfo(
+        binding,
+        _parse_target(url),
+        _subprotocols(binding, subprotocols),
+        tuple(headers.items() if isinstance(headers, Mapping) else headers),
+        origin,
+        _check_timeout(timeout_seconds),
+        _check_interface(interface),
+        parse_proxy(proxy) if proxy else None,
+        binding.compression(compression),
+        session,
+    )
+    # What a request cannot say is better heard of by who asked than by `on_client_connection_error` later.
+    key = new_key(bytes(NONCE_BYTES))
+    encode_request(info.target, key, subprotocols=info.subprotocols, origin=info.origin, headers=Headers(info.headers))
+    return info
+
+
+def _find_binding(context: Context, protocol: Protocol | str | None) -> Binding:
+    """How the context serves a protocol; of two of one name, while a reload swaps them, the newer."""
+    if protocol is None:
+        found = context.bindings_of(None)[:1]
+    elif isinstance(protocol, str):
+        found = [binding for binding in context.bindings.values() if binding.protocol.name == protocol][-1:]
+    else:
+        found = [binding for binding in context.bindings.values() if binding.protocol is protocol]
+    if found:
+        return found[0]
+    name = "" if protocol is None else f" {protocol}" if isinstance(protocol, str) else f" {protocol.name}"
+    raise ValueError(f"this context serves no protocol{name}")
+
+
+def _parse_target(url: str) -> Target:
+    target = parse_url(url)
+    if target.secure:
+        raise ValueError("wss:// takes TLS, which is not built in: only ws:// can be connected to")
+    return target
+
+
+def _subprotocols(binding: Binding, subprotocols: Sequence[str] | None) -> tuple[str, ...]:
+    if subprotocols is None:
+        return (binding.protocol.name,)
+    if isinstance(subprotocols, str):  # a sequence too, of its letters
+        raise TypeError(f"subprotocols is a sequence of names, found the string {subprotocols!r}")
+    return tuple(subprotocols)
+
+
+def _check_timeout(seconds: float) -> float:
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"timeout_seconds: a time above 0, found {seconds!r}")
+    return seconds
+
+
+def _check_interface(interface: str) -> str:
+    try:
+        ip_address(interface)
+    except ValueError:
+        if interface and not _DEVICE.match(interface):
+            raise ValueError(f"interface: neither an IP address nor a device: {interface!r}") from None
+    return interface
+
+
+def parse_proxy(url: str) -> Proxy:
+    """Where a proxy is and how it knows us, from `http://[user:password@]host:port`.
+
+    Raises:
+        ValueError: it is not of that form.  The text does not repeat it, since it may hold a password.
+    """
+    match = _PROXY.match(url)
+    if match is None:
+        raise ValueError("proxy: http://[user:password@]host:port is wanted")
+    login, address = match.groups()
+    try:
+        target = parse_url(f"ws://{address}")  # what a host may be is the same here and there
+        user, _, password = (login or "").partition(":")
+        authorization = None if login is None else basic_authorization(unquote(user), unquote(password))
+    except ValueError as error:
+        raise ValueError(f"proxy: {error}") from None
+    return Proxy(target.host, target.port, authorization)

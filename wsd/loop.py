@@ -1,0 +1,207 @@
+"""The service loop: one turn after the other over whatever is ready, wants to write, or is due.
+
+Owns the selector, the table of descriptors, the write list, the timers and the wake-up.  Must not know protocols or
+listeners, nor what a wsi is beyond the few methods it calls; `Context` is built on it.
+
+One thread.  The only call that other threads may make is `cancel_service()`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from wsd import faults, log
+from wsd.counters import Counters
+from wsd.poller import Poller
+from wsd.timers import Timer, Timers
+from wsd.transport import READ
+
+if TYPE_CHECKING:
+    from wsd.wsi import Wsi
+
+# Fairness: bytes that one wsi may bring in a turn, in one receive; 64 KiB is redis's number too (networking.c).
+READ_BYTES: Final = 65536
+
+# A turn longer than this is worth a LATENCY line: a tenth of what people notice.
+_SLOW_TURN_SECONDS: Final = 0.01
+
+_ROUSE: Final = 1 << 32  # added to the wake-up descriptor, it ends a wait and is no cancel_service()
+
+
+class Loop:
+    """The loop of a context."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.buffer = bytearray(READ_BYTES)  # shared: no read allocates one
+        self.view = memoryview(self.buffer)
+        self.now = time.monotonic()  # of this turn
+        self.timers = Timers()
+        self._writers: list[Wsi] = []
+        self._backlogs: list[Wsi] = []
+        self._dead: list[Wsi] = []
+        self._due: deque[Callable[[], None]] = deque()
+        self._table: dict[int, Callable[[int], None]] = {}
+        self._poller = Poller()
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.watch(self._wakeup, READ, self._woken)
+
+    def _wake_protocols(self) -> None:
+        """Somebody called `cancel_service()`."""
+        raise NotImplementedError
+
+    def _reap(self) -> None:
+        """Release every wsi that was noted as dead."""
+        raise NotImplementedError
+
+    # -- the table of descriptors ---------------------------------------------------------------------------------
+
+    def watch(self, fd: int, mask: int, function: Callable[[int], None]) -> None:
+        """Call `function(events)` when `fd` is ready for `mask`, in bits of `select.EPOLL*`."""
+        self._poller.add(fd, mask)
+        self._table[fd] = function
+
+    def unwatch(self, fd: int) -> None:
+        """The end of `watch`; before the descriptor is closed."""
+        del self._table[fd]
+        self._poller.remove(fd)
+
+    def set_interest(self, fd: int, mask: int) -> None:
+        """Change what `fd` is polled for; 0: only errors and hang-ups."""
+        self._poller.change(fd, mask)
+
+    # -- what a wsi notes -----------------------------------------------------------------------------------------
+
+    def note_writer(self, wsi: Wsi) -> None:
+        """`wsi` wants its part in the next write pass."""
+        self._writers.append(wsi)
+
+    def note_backlog(self, wsi: Wsi) -> None:
+        """`wsi` has something that was read and not delivered."""
+        self._backlogs.append(wsi)
+
+    def note_dead(self, wsi: Wsi) -> None:
+        """`wsi` is for the reaper."""
+        self._dead.append(wsi)
+
+    # -- timers and wake-ups --------------------------------------------------------------------------------------
+
+    def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        """Call `function()` once, `seconds` from now; `cancel()` what it answers to take that back."""
+        name = getattr(function, "__qualname__", repr(function))
+        return self.call_at(seconds, lambda: self._guard(f"call_later({name})", function))
+
+    def call_at(self, seconds: float, function: Callable[[], None]) -> Timer:
+        """`call_later` for wsd's own functions, which do not raise."""
+        return self.timers.add(time.monotonic() + seconds, function)
+
+    def cancel_service(self) -> None:
+        """Have `on_wakeup` called on every protocol, soon.  Any thread may call this; nothing else.
+
+        LWS: lws_cancel_service.
+        """
+        with contextlib.suppress(OSError, ValueError):  # closed meanwhile: there is nobody left to wake
+            os.eventfd_write(self._wakeup, 1)
+
+    def _woken(self, mask: int) -> None:
+        if os.eventfd_read(self._wakeup) % _ROUSE:
+            self._due.append(self._wake_protocols)
+
+    def rouse(self) -> None:
+        """Have the turn that waits in select come round, without telling anybody; from any thread or signal handler."""
+        with contextlib.suppress(OSError, ValueError):
+            os.eventfd_write(self._wakeup, _ROUSE)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Run one of wsd's own functions at the end of this turn, outside of every hook."""
+        self._due.append(function)
+
+    def _guard(self, where: str, function: Callable[[], Any]) -> None:
+        """Run a plugin's function that belongs to no wsi; what it raises ends here."""
+        try:
+            function()
+        except faults.CATCHABLE as error:
+            self.counters.plugin_errors += 1
+            faults.report_exception(where, error)
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def service(self, timeout: float | None = None) -> None:
+        """One turn: select, reads, one pass over the write list, timers, reap.
+
+        Args:
+            timeout: Longest wait in seconds; None: until something happens; 0: no wait.
+        """
+        events = self._poller.poll(self._wait(timeout))
+        self.counters.turns += 1
+        started = self.now = time.monotonic()
+        # Hot: the loop over what is ready.
+        table = self._table
+        backlogs, self._backlogs = self._backlogs, []
+        for fd, mask in events:
+            # A descriptor may have left the table while its neighbours were served.
+            function = table.get(fd)
+            if function is not None:
+                try:
+                    function(mask)
+                except Exception as error:
+                    self._survive(function, error)
+        for wsi in backlogs:
+            self._run(wsi.resume)
+        # Requests made during the pass go to a new list and belong to the next turn, whose select waits 0: a plugin
+        # that always asks again starves nobody.
+        writers, self._writers = self._writers, []
+        for wsi in writers:
+            try:
+                wsi.service_write()
+            except Exception as error:
+                self._survive(wsi.service_write, error)
+        for due in self.timers.due(time.monotonic()):
+            self._run(due)
+        for _ in range(len(self._due)):
+            self._run(self._due.popleft())
+        if self._dead:
+            self._reap()
+        if log.is_on(log.LATENCY):
+            self._log_latency(started, len(events))
+
+    def _run(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception as error:
+            self._survive(function, error)
+
+    def _survive(self, function: Callable[..., None], error: Exception) -> None:
+        """A bug of wsd's own costs the connection where it showed, and no other."""
+        self.counters.bugs += 1
+        faults.report_bug(error)
+        owner = getattr(function, "__self__", None)
+        if owner is not None and hasattr(owner, "abort"):
+            owner.abort("a bug in wsd")
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """How long select may wait."""
+        if self._writers or self._backlogs or self._due or self._dead:
+            return 0
+        deadline = self.timers.next_deadline()
+        if deadline is None:
+            return timeout
+        left = max(0.0, deadline - time.monotonic())
+        return left if timeout is None else min(left, timeout)
+
+    def _log_latency(self, started: float, events: int) -> None:
+        took = time.monotonic() - started
+        if took > _SLOW_TURN_SECONDS:
+            log.latency("a turn of %d events took %.1f ms", events, took * 1000)
+
+    def _close_loop(self) -> None:
+        self.unwatch(self._wakeup)
+        # The number may be somebody else's in a moment, and other threads may still call cancel_service().
+        wakeup, self._wakeup = self._wakeup, -1
+        os.close(wakeup)
+        self._poller.close()

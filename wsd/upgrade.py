@@ -1,0 +1,143 @@
+"""What a request for a WebSocket must pass until it gets its 101: RFC 6455 4.2.2, with the hooks in LWS's order.
+
+Owns who is asked, in which order, and what an answer before the 101 means; which extensions are agreed on.  The rules
+for the bytes are `wire/`'s.  Must not know when requests are read or answered; that is `http1.py`'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from wsd import log
+from wsd.errors import HandshakeError
+from wsd.wire.extensions import DEFLATE, Agreement, Offer, Settings, accept_offer
+from wsd.wire.handshake import Upgrade, accept_key, check_upgrade, choose_subprotocol, encode_101, origin_allowed
+from wsd.wire.headers import Headers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wsd.protocol import Binding
+    from wsd.wire.http import Request
+    from wsd.wsi import Wsi
+
+# How long a client should wait that was refused because the daemon stops; a restart takes about as long.
+RETRY_AFTER_SECONDS: Final = 5
+
+OUR_FAULT: Final = "something went wrong here; the server's log says more"
+
+
+class Agreed(NamedTuple):
+    """What a connection becomes."""
+
+    binding: Binding
+    subprotocol: str | None
+    compression: Agreement | None
+    settings: Settings | None
+    """How this end compresses; None where `compression` is."""
+    head: bytes
+    """The 101."""
+
+
+def negotiate(wsi: Wsi, request: Request) -> Agreed | None:
+    """Ask everybody whether `wsi` becomes a WebSocket; None: a hook called `wsi.close()`.
+
+    From then on the wsi belongs to the protocol that was asked for; if nothing comes of it, again to the one that has
+    its HTTP.
+
+    Raises:
+        HandshakeError: it is refused.
+    """
+    asked = check_upgrade(request)
+    listener = wsi.listener
+    assert listener is not None
+    _admit(wsi, request, listener.allowed_origins)
+    binding, subprotocol = choose_subprotocol(asked, request.path, listener.bindings, listener.paths, listener.default)
+    http, http_session = wsi.binding, wsi.session
+    wsi.bind(binding)
+    agreed = None
+    try:
+        agreed = _ask(wsi, request, asked, subprotocol, binding.compression(listener.config.compression))
+    finally:
+        if agreed is None or wsi.is_closing:
+            wsi.bind(http)
+            wsi.session = http_session
+    return None if wsi.is_closing else agreed
+
+
+def _admit(wsi: Wsi, request: Request, allowed_origins: Sequence[str]) -> None:
+    """Refuse what is not the protocol's to decide: newcomers while we stop, and pages that may not connect."""
+    if wsi.context.stopping:
+        raise HandshakeError(503, "the server is stopping", [("Retry-After", str(RETRY_AFTER_SECONDS))])
+    if not origin_allowed(request, allowed_origins):
+        log.info(
+            "%s: Origin %s is neither the Host %s nor in allowed_origins",
+            wsi.tag,
+            request.headers.combined("Origin"),
+            request.host,
+        )
+        raise HandshakeError(403, "pages of this origin may not connect here")
+
+
+def _ask(wsi: Wsi, request: Request, asked: Upgrade, subprotocol: str | None, settings: Settings | None) -> Agreed:
+    """Make the session, ask the protocol's hooks, whose Reject is a HandshakeError; gives the 101 and what it says."""
+    hooks = wsi.binding.hooks
+    check_answer(wsi, make_session(wsi, wsi.binding))
+    if hooks.on_filter_protocol_connection is not None:
+        hook = hooks.on_filter_protocol_connection
+        check_answer(wsi, wsi.call("on_filter_protocol_connection", hook, wsi, request))
+    agreement = _agree(wsi, asked.extensions, settings)
+    headers = Headers()
+    if hooks.on_add_headers is not None:
+        check_answer(wsi, wsi.call("on_add_headers", hooks.on_add_headers, wsi, headers))
+    extensions = "" if agreement is None else agreement.header
+    try:
+        head = encode_101(accept_key(asked.key), subprotocol, headers, extensions=extensions)
+    except ValueError as error:
+        log.err("%s: on_add_headers: %s", wsi.tag, error)
+        raise HandshakeError(500, OUR_FAULT) from None
+    return Agreed(wsi.binding, subprotocol, agreement, None if agreement is None else settings, head)
+
+
+def _agree(wsi: Wsi, offers: Sequence[Offer], settings: Settings | None) -> Agreement | None:
+    """Which extension is used; None: none is.  The protocol may refuse what we would agree to."""
+    agreement = None if settings is None else accept_offer(offers, settings)
+    hook = wsi.binding.hooks.on_confirm_extension
+    if agreement is not None and hook is not None:
+        answer = wsi.call("on_confirm_extension", hook, wsi, DEFLATE, dict(agreement.params))
+        if answer is wsi.FAILED:
+            raise HandshakeError(500, OUR_FAULT)
+        if answer:
+            agreement = None
+    if offers:
+        names = ", ".join(offer.name for offer in offers)
+        log.ext("%s: offered %s; agreed: %s", wsi.tag, names, agreement.header if agreement else "none")
+    return agreement
+
+
+# -- sessions and answers, before the 101 and for HTTP ----------------------------------------------------------------
+
+
+def make_session(wsi: Wsi, binding: Binding) -> Any:
+    """Make `wsi.session` for a protocol; the answer is that of a hook."""
+    protocol: Any = binding.protocol
+    wsi.session = None
+    if protocol.Session is None:
+        return None
+
+    def call() -> None:
+        wsi.session = protocol.Session()
+
+    return wsi.call("Session", call)
+
+
+def check_answer(wsi: Wsi, answer: Any) -> None:
+    """Raise unless a hook before the 101 answered OK.
+
+    Raises:
+        HandshakeError: 500 for one that failed, 403 for CLOSE.
+    """
+    if answer is wsi.FAILED:
+        raise HandshakeError(500, OUR_FAULT)
+    if answer:
+        raise HandshakeError(403, "the protocol refused this connection")
