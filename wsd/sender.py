@@ -441,7 +441,6 @@ class Sender(Stream):
             if self._is_asked and self._owed:
                 return
         self._is_asked = False
-        self._queue = None  # what waited for the end of a message that will have none
         # Without one the peer's stream has ended, so there is nobody to answer; or on_peer_close said CLOSE: no echo.
         if self._close is not None:
             self._put_frame(frames.FIN | frames.CLOSE_FRAME, frames.encode_close(*self._close))

@@ -293,11 +293,9 @@ class Wsi(Timed):
             answer = self.call("on_peer_close", hook, self, code, close_reason, closes=False)
             if answer is not FAILED and answer:
                 echo = None
-        if self._state == OPEN:
+        if self._state == OPEN:  # else the hook closed, with a code of its own
             # "When sending a Close frame in response, the endpoint typically echos the status code it received."
             self._begin_close(PEER_CLOSE, echo, "closed by peer")
-        else:
-            self._move(PEER_CLOSE)
 
     def _peer_failed(self, code: int, text: str) -> None:
         """The peer broke the protocol: _Fail the WebSocket Connection_ (section 7.1.7)."""

@@ -6,33 +6,29 @@ brought about by a peer that does not read, does not answer, or does not end its
 
 from __future__ import annotations
 
-import queue
-import random
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 
 from tests.integration.test_loop import turns
-from tests.support.client import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    TEXT,
-    Client,
-    Frame,
-    close_frame,
-    connect,
-    frame,
-    upgrade_request,
+from tests.support.client import CLOSE, TEXT, Client, Frame, close_frame, connect, frame, upgrade_request
+from tests.support.context import running
+from tests.support.scenes import (
+    NEVER_SECONDS,
+    Ends,
+    Scene,
+    begin_message,
+    choke,
+    codes,
+    into_close_sent,
+    into_closing,
+    rest,
+    scene,
+    send_large,
 )
-from tests.support.context import Running, running
 from tests.support.timing import MS, PATIENCE, wait_until
-from wsd.config import Limits, Timeouts
-from wsd.protocol import Protocol
+from wsd.config import Timeouts
 from wsd.wire import closing
 
 # -- each state -------------------------------------------------------------------------------------------------------
@@ -153,7 +149,7 @@ class TestEveryState:
             it.wait_for(row.state)
             if row.state == closing.CLOSE_SENT:
                 it.client.send(close_frame(4002))
-            frames = []
+            frames: list[Frame] = []
             for _ in row.reads:
                 frames.append(it.client.receive_frame())
                 if frames[-1].opcode == CLOSE and row.closed == 1006:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.test_loop import turns
 from tests.support.client import BINARY, CONTINUATION, PING, TEXT, Frame, close_frame, frame
+from tests.support.deflating import deflated
 from tests.support.scenes import LARGE, Scene, begin_message, choke, codes, into_close_sent, into_closing, rest, scene
 from tests.support.timing import wait_until
 from wsd.wire import closing
@@ -181,10 +182,3 @@ class TestBehindFlowControl:
             it.client.reset()
             assert it.end() == (1006, "")
             assert len(it.protocol.received) == after
-
-
-def deflated(payload: bytes) -> bytes:
-    context = zlib.compressobj(wbits=-12)
-    return context.compress(payload) + context.flush(zlib.Z_SYNC_FLUSH)[:-4]
-
-

@@ -6,6 +6,7 @@ Beside every faulty connection there is a good one of the same protocol, which m
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -65,7 +66,7 @@ class Faulty(Protocol):
 
     def __init__(self, hook: str, deed: Deed) -> None:
         self.hook, self.deed = hook, deed
-        self.waiting: list[Any] = []
+        self.waiting: dict[Any, list[Any]] = defaultdict(list)  # by wsi: what a bad one got is not the others'
         self.established: list[Any] = []
         self.closed: list[tuple[Any, int]] = []
 
@@ -85,8 +86,8 @@ class Faulty(Protocol):
         return self.do("on_established", wsi)
 
     def on_writeable(self, wsi: Any) -> Any:
-        while self.waiting:
-            wsi.write(self.waiting.pop(0))
+        while self.waiting[wsi]:
+            wsi.write(self.waiting[wsi].pop(0))
         return self.do("on_writeable", wsi)
 
     def on_pong(self, wsi: Any, payload: bytes) -> Any:
@@ -107,7 +108,7 @@ class Pieces(Faulty):
     """It takes messages piece by piece."""
 
     def on_receive(self, wsi: Any, data: bytes) -> Any:
-        self.waiting.append(data.decode())
+        self.waiting[wsi].append(data.decode())
         wsi.callback_on_writable()
         return self.do("on_receive", wsi)
 
@@ -116,7 +117,7 @@ class Messages(Faulty):
     """It takes them whole."""
 
     def on_message(self, wsi: Any, message: Any) -> Any:
-        self.waiting.append(message)
+        self.waiting[wsi].append(message)
         wsi.callback_on_writable()
         return self.do("on_message", wsi)
 

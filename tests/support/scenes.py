@@ -13,8 +13,8 @@ from tests.support.timing import PATIENCE, wait_until
 from wsd.config import Limits, Timeouts
 from wsd.protocol import Protocol
 
-# More than the kernels on both sides take for a reader that reads nothing.
 LARGE = bytes(12 << 20)
+"""More than the kernels of both sides take for a peer that reads nothing."""
 
 NEVER_SECONDS = 600
 """A deadline that ends nothing here: what ends was ended by what the test did."""
@@ -28,7 +28,6 @@ class Ends(Protocol):
     def __init__(self) -> None:
         self.ends: queue.Queue[tuple[int, str]] = queue.Queue()
         self.received: list[bytes] = []
-        self.pongs = 0
         self.deed: Callable[[Any], Any] = lambda wsi: None
         self.writes: list[tuple[str, bool]] = []
 
@@ -58,6 +57,7 @@ class Scene(NamedTuple):
         return self.served.call(lambda: deed(self.wsi))
 
     def wait_for(self, state: int) -> None:
+        """Wait until the wsi is in this state of wsd/wire/closing.py."""
         wait_until(lambda: self.wsi._state == state, what=f"state {state}")
 
     def wait_for_piece(self) -> None:
@@ -73,6 +73,7 @@ class Scene(NamedTuple):
 
 @contextmanager
 def scene(close_seconds: float = NEVER_SECONDS, headers: Any = (), **limits: Any) -> Iterator[Scene]:
+    """A connection of `Ends`; `headers` are added to the client's request, `limits` are fields of `Limits`."""
     protocol = Ends()
     timeouts = Timeouts(close_seconds=close_seconds, slow_reader_seconds=NEVER_SECONDS)
     sizes = Limits(**{"max_queue_bytes": 1 << 30, **limits})
@@ -120,10 +121,12 @@ def begin_message(it: Scene) -> None:
 
 
 def into_closing(it: Scene) -> None:
+    """Our Close is a note: a large message lies before it."""
     choke(it)
     it.do(lambda wsi: wsi.close(4000))
 
 
 def into_close_sent(it: Scene) -> None:
+    """Our Close is at the peer, which does not answer."""
     it.do(lambda wsi: wsi.close(4000))
     assert it.client.receive_close().close_code == 4000

@@ -15,7 +15,7 @@ from tests.support.loopless import REQUEST, Loopless, ScriptedPipe
 from tests.support.notes import Notes
 from wsd.errors import PipeBroken
 from wsd.protocol import Peer
-from wsd.transport import ERROR, READ
+from wsd.transport import ERROR, READ, WRITE
 from wsd.wire import closing
 from wsd.wire.closing import EVENTS, NEXT
 from wsd.wsi import Wsi
@@ -278,6 +278,18 @@ class TestOnAWsi:
         expected = in_state(state)
         reap_or_allow(expected)
         assert line.sent() == expected.sent()
+
+    @pytest.mark.parametrize("state", STATES[:-1])
+    def test_input_is_polled_for_until_its_end_and_output_while_some_waits(self, state: str) -> None:
+        """In whichever state, and whoever held input back before: a stream at its end stays readable for ever."""
+        line = in_state(state)
+        has_ended, waits = state.endswith("_ENDED"), state != "DRAINING"
+        assert line.context.interest == (READ if not has_ended else 0) | (WRITE if waits else 0)
+        line.wsi.rx_flow_control(False)
+        line.wsi.pause_reading(True)
+        if state in ("HTTP", "OPEN"):
+            DEEDS["finish" if state == "HTTP" else "local close"](line)
+        assert line.context.interest == (READ if not has_ended else 0) | (WRITE if waits else 0)
 
     @pytest.mark.parametrize("state", STATES[2:-1])
     def test_whatever_comes_there_ends_at_the_deadline(self, state: str) -> None:

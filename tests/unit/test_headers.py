@@ -59,3 +59,7 @@ def test_response_splitting_is_refused(name: str, value: str) -> None:
 )
 def test_tokens(text: str, expected: bool) -> None:
     assert is_token(text) is expected
+
+
+def test_how_it_shows_in_a_log() -> None:
+    assert repr(Headers([("X", "a")])) == "Headers([('X', 'a')])"

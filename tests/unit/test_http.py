@@ -60,6 +60,14 @@ def test_what_a_request_tells() -> None:
     assert not request.is_upgrade
 
 
+def test_how_it_shows_in_a_log() -> None:
+    assert repr(Request(b"GET /a?b HTTP/1.1\r\nHost: x\r\n\r\n")) == "<Request GET /a?b>"
+
+
+def test_a_body_of_an_exabyte_is_refused_although_the_number_fits() -> None:
+    assert status_of(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1234567890123456789\r\n\r\n") == 400
+
+
 def test_a_request_keeps_the_raw_head_alone_when_it_is_told_to() -> None:
     request = parse_head(GET)
     assert request.headers is request.headers

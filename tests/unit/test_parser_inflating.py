@@ -196,11 +196,14 @@ class TestSkip:
         assert parser.close is None
 
     def test_what_is_in_them_is_not(self) -> None:
-        parser = new_parser(10)
+        """Nor how much it is: nothing of it is kept, so no limit is needed."""
+        parser = new_parser(10, 2)
         parser.skip()
         stream = (
             frame(TEXT, b"\xff") + frame(TEXT, b"no deflate", rsv=RSV1) + frame(BINARY, deflated(bytes(99)), rsv=RSV1)
         )
+        stream += frame(BINARY, bytes(99)) + frame(TEXT, final=False) + frame(CONTINUATION, final=False) * 5
+        stream += frame(CONTINUATION)
         assert parser.receive(stream + close_frame(1001)) == []
         assert parser.failure is None
         assert parser.close == (1001, "")

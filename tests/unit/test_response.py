@@ -94,3 +94,7 @@ def test_an_error_page_is_escaped_and_allows_nothing_but_its_own_style() -> None
     assert "default-src 'none'" in policy
     assert (page.status, page.headers.get("X")) == (404, "y")
     assert page.headers.get("Content-Type") == "text/html; charset=utf-8"
+
+
+def test_how_it_shows_in_a_log() -> None:
+    assert repr(Response(404, body=b"gone")) == "<Response 404 4 B>"

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 # Length of an empty stored block and its complement: how a flush ends.  Section 7.2.1: "Remove 4 octets (that are 0x00
 # 0x00 0xff 0xff) from the tail end"; 7.2.2: "Append 4 octets [...] to the tail end of the payload".
 _TAIL: Final = b"\x00\x00\xff\xff"
-# The first byte of an empty stored block: an empty message (7.2.3.6).
-_EMPTY: Final = b"\x00"
 # A block that ends a stream and holds nothing: makes a stream end that stands between two blocks, and no other.
 _LAST_BLOCK: Final = b"\x03\x00"
 # Most compressed bytes that zlib is given in one call.  It copies what it leaves over, after each `limit` bytes of
@@ -169,8 +167,7 @@ class Deflater:
             context = self._context = _new_compressor(self.window_bits, self.settings)
         data = context.compress(payload) + context.flush(zlib.Z_SYNC_FLUSH)
         if is_final:
-            # A flush with nothing new to flush gives nothing: the block that it would have ended with begins here.
-            data = data[:-4] or _EMPTY
+            data = data[:-4]
             if not self._takeover:
                 self._context = None
         return first, data

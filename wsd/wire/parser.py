@@ -126,8 +126,13 @@ class Parser:
         return self._message != 0
 
     def skip(self) -> None:
-        """Only the peer's Close is of interest from here on: payload is neither inflated nor handed out."""
+        """Only the peer's Close is of interest from here on: payload is neither inflated nor handed out.
+
+        Nothing is kept, so nothing is limited: a message that would be too large does not hide the Close behind it.
+        """
         self._is_skipping = True
+        self.max_message_bytes = 0
+        self.max_fragments = _LONGEST
         if self.has_more:
             self.has_more = False
             self._end_of_payload()
