@@ -300,7 +300,6 @@ class Sender(Stream):
     def _begin_close(self, event: str, close: tuple[int, str] | None, why: str) -> None:
         """Note a close: from here on nothing is delivered."""
         self._move(event)
-        self._is_writing = False
         self._close = close
         self._why = self._why or why
         self._forget_input()

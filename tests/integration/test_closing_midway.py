@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.test_loop import turns
 from tests.support.client import BINARY, CONTINUATION, PING, TEXT, Frame, close_frame, frame
-from tests.support.deflating import deflated
+from tests.support.compressed import deflated
 from tests.support.scenes import LARGE, Scene, begin_message, choke, codes, into_close_sent, into_closing, rest, scene
 from tests.support.timing import wait_until
 from wsd.wire import closing

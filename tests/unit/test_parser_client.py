@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, apply_mask
 from tests.support.client import frame as any_frame
-from tests.support.deflating import RSV1, deflated
+from tests.support.compressed import deflated
+from tests.support.deflating import RSV1
 from tests.support.feeding import Heard, feed_all
 from wsd.wire.deflate import Inflater
 from wsd.wire.parser import Parser

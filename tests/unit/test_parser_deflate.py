@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
-from tests.support.deflating import RSV1, RSV2, RSV3, deflated, fragments, new_parser, pieces_of, without_takeover
+from tests.support.compressed import deflated, message, new_parser, pieces_of, without_takeover
+from tests.support.deflating import RSV1, RSV2, RSV3
 from tests.support.feeding import Heard, cut, feed, feed_all
 from wsd.wire.deflate import Inflater
 from wsd.wire.parser import INFLATE_BYTES, Parser
@@ -43,7 +44,7 @@ def test_a_ping_between_two_fragments_of_a_compressed_message(
     said = b"Hello, hello, hello"
     controls = feed([control], new_parser=new).messages
     for at in range(len(deflated(said)) + 1):
-        stream = fragments(opcode, deflated(said), at, between=control)
+        stream = message(opcode, deflated(said), at, between=control)
         # Both messages end behind their controls; the second shows that nothing was left over.
         assert heard(stream * 2, new=new) == Heard([*controls, (opcode, said)] * 2)
 
@@ -70,7 +71,7 @@ class TestSection6_1:
         assert heard(stream) == Heard([(TEXT, b"Hello"), (TEXT, b"plain")] * 3)
 
     @pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
-    @pytest.mark.parametrize("before", [b"", fragments(TEXT, deflated("Hello"), 3)[:9], frame(TEXT, "a", final=False)])
+    @pytest.mark.parametrize("before", [b"", message(TEXT, deflated("Hello"), 3)[:9], frame(TEXT, "a", final=False)])
     def test_a_control_frame(self, opcode: int, before: bytes) -> None:
         """ "An endpoint MUST NOT set the "Per-Message Compressed" bit of control frames" """
         assert heard(before + frame(opcode, b"\x03\xe8", rsv=RSV1)).failure == 1002
@@ -127,11 +128,11 @@ class TestFragments:
         data = deflated("Hello, hello, hello")
         empty = frame(CONTINUATION, final=False)
         for at in range(len(data) + 1):
-            assert heard(fragments(TEXT, data, at, between=empty)) == Heard([(TEXT, b"Hello, hello, hello")])
+            assert heard(message(TEXT, data, at, between=empty)) == Heard([(TEXT, b"Hello, hello, hello")])
 
     def test_a_byte_in_each(self) -> None:
         data = deflated("Hello, hello, hello")
-        assert heard(fragments(BINARY, data, *range(1, len(data)))) == Heard([(BINARY, b"Hello, hello, hello")])
+        assert heard(message(BINARY, data, *range(1, len(data)))) == Heard([(BINARY, b"Hello, hello, hello")])
 
     def test_the_end_alone_in_an_empty_frame(self) -> None:
         """A sender that does not know yet that it has ended: a flushed fragment, then an empty last one."""
@@ -215,8 +216,8 @@ class TestLimits:
     def test_over_fragments(self) -> None:
         at, over = deflated(bytes(100)), deflated(bytes(101))
         for place in range(1, min(len(at), len(over))):
-            assert heard(fragments(BINARY, at, place), 100) == Heard([(BINARY, bytes(100))])
-            assert heard(fragments(BINARY, over, place), 100).failure == 1009
+            assert heard(message(BINARY, at, place), 100) == Heard([(BINARY, bytes(100))])
+            assert heard(message(BINARY, over, place), 100).failure == 1009
 
     def test_each_message_has_the_whole_limit(self) -> None:
         stream = frame(BINARY, deflated(bytes(100)), rsv=RSV1) + frame(BINARY, bytes(100))
@@ -235,7 +236,7 @@ class TestLimits:
 
     def test_fragments_are_counted(self) -> None:
         data = deflated("Hello, hello")
-        three = fragments(TEXT, data, 3, 6)
+        three = message(TEXT, data, 3, 6)
         assert heard(three * 2, 0, 3) == Heard([(TEXT, b"Hello, hello")] * 2)
         assert heard(three, 0, 2).failure == 1008
 
@@ -288,8 +289,8 @@ def test_what_was_sent_arrives(said: list[Any], cuts: list[int], takeover: bool,
             data = deflated(payload, context)
         at = sorted(place % (len(data) + 1) for place in places)
         ping = frame(PING, bytes([number])) if has_ping else b""
-        message = fragments(BINARY, data, *at, between=ping)
-        stream += message if is_compressed else bytes([message[0] & 0xBF]) + message[1:]
+        frames = message(BINARY, data, *at, between=ping)
+        stream += frames if is_compressed else bytes([frames[0] & 0xBF]) + frames[1:]
         expected += [(PING, bytes([number]))] * (len(at) * has_ping) + [(BINARY, payload)]
     chunks = cut(stream, sorted(place % (len(stream) + 1) for place in cuts))
 

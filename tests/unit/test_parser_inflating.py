@@ -9,7 +9,8 @@ from itertools import pairwise
 import pytest
 
 from tests.support.client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame
-from tests.support.deflating import RSV1, RSV2, deflated, fragments, new_parser, pieces_of
+from tests.support.compressed import deflated, message, new_parser, pieces_of
+from tests.support.deflating import RSV1, RSV2
 from tests.support.feeding import Heard, feed_all
 from wsd.wire.deflate import Inflater
 from wsd.wire.parser import INFLATE_BYTES, Parser, Piece
@@ -141,7 +142,7 @@ class TestSkip:
         frame(TEXT, "plain")
         + BOMB
         + frame(PING, b"?")
-        + fragments(TEXT, deflated("Hello, hello"), 3, 6, between=frame(PONG, b"!"))
+        + message(TEXT, deflated("Hello, hello"), 3, 6, between=frame(PONG, b"!"))
         + frame(BINARY, b"one", final=False)
         + frame(PING)
         + frame(CONTINUATION, b"two")

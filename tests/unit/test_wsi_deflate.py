@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.client import BINARY, PING, TEXT, Frame, close_frame, frame
-from tests.support.deflating import RSV1, deflated, fragments
+from tests.support.compressed import deflated, message
+from tests.support.deflating import RSV1
 from tests.support.hearing import Hearing
 from tests.support.loopless import REQUEST, SETTINGS, Loopless
 from tests.support.notes import Notes
@@ -84,7 +85,7 @@ class TestDelivery:
         protocol = Whole()
         line = Loopless(protocol, agreement=AGREED)
         text = "\u20ac" * INFLATE_BYTES
-        line.receive(fragments(TEXT, deflated(text), 20, 60, between=frame(PING, "?")) + frame(TEXT, "plain"))
+        line.receive(message(TEXT, deflated(text), 20, 60, between=frame(PING, "?")) + frame(TEXT, "plain"))
         turns(line)
         assert protocol.messages == [text, "plain"]
 
