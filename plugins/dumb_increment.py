@@ -10,8 +10,9 @@ may count N times as fast), and nothing is sent after the Close frame.
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from wsd import Reason, Wsi, callback_protocol
+from wsd import CLOSE, OK, Answer, Reason, Wsi, callback_protocol
 
 PERIOD_SECONDS = 0.05
 
@@ -29,8 +30,10 @@ class Counter:
 
 
 @callback_protocol("dumb-increment-protocol", session=Counter)
-def dumb_increment(wsi: Wsi, reason: Reason, user: Counter, data: bytes) -> None:
+def dumb_increment(wsi: Wsi, reason: Reason, user: Counter, data: Any) -> Answer:
     match reason:
+        case Reason.CONFIRM_EXTENSION_OKAY:
+            return CLOSE  # no compression of a few digits; the original's client cannot do it either
         case Reason.ESTABLISHED:
             wait(wsi, user)
         case Reason.TIMER:
@@ -49,6 +52,7 @@ def dumb_increment(wsi: Wsi, reason: Reason, user: Counter, data: bytes) -> None
             if wsi.is_final_fragment:
                 obey(wsi, user, user.command)
                 user.command = b""
+    return OK
 
 
 def wait(wsi: Wsi, user: Counter) -> None:

@@ -102,6 +102,9 @@ class Mirror(Protocol):
         if request.arg("mirror", "") not in self.rooms and len(self.rooms) >= self.options.max_rooms:
             raise Reject(503, f"there are {len(self.rooms)} mirrors already, and no more are allowed")
 
+    def on_confirm_extension(self, wsi: Wsi, name: str, params: dict[str, str | None]) -> Answer:
+        return CLOSE  # as in the original: every line would be compressed anew for everybody in the room
+
     def on_established(self, wsi: Wsi) -> None:
         name = wsi.request.arg("mirror", "")
         room = self.rooms.get(name)

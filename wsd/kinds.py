@@ -87,7 +87,8 @@ Origin = Annotated[
     Allowed('an origin such as "https://example.com" or "https://example.com:8443", or "*"'),
 ]
 # RFC 7692 7.1.2.1: "a decimal integer value [...] between 8 to 15, inclusive".
-WindowBits = Annotated[int, Field(ge=8, le=15)]
+# RFC 7692 allows 8; but zlib compresses with no less than 9, and peers that are built on it fail when asked to.
+WindowBits = Annotated[int, Field(ge=9, le=15)]
 # zlib's own bounds; its level 0 would be deflate that does not compress.
 DeflateLevel = Annotated[int, Field(ge=1, le=9)]
 DeflateMemory = Annotated[int, Field(ge=1, le=9)]

@@ -227,7 +227,8 @@ class Compression(Table):
     for itself and nothing is kept between them, so an idle connection costs none of this memory."""
 
     min_bytes: SizeOrNone = 128
-    """Messages shorter than this are sent as they are: they would gain little.  0: every message is compressed."""
+    """Messages shorter than this are sent as they are: they would gain little.  0: every message is compressed, which
+    clients built on libwebsockets need: up to version 4.3 at least, they hang on one that is not."""
 
 
 class Listen(Table):

@@ -7,7 +7,7 @@ from wsd.errors import ConnectError, HandshakeError
 from wsd.wire.extensions import Offer, Settings, accept_offer, check_answer, encode_offers, parse_extensions
 
 LARGEST = Settings(level=6, memory_level=8, window_bits=15, context_takeover=True, min_bytes=0)
-SMALLEST = Settings(level=1, memory_level=1, window_bits=8, context_takeover=False, min_bytes=0)
+SMALLEST = Settings(level=1, memory_level=1, window_bits=9, context_takeover=False, min_bytes=0)
 
 SAMPLES = [
     b"permessage-deflate",

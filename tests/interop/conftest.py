@@ -60,10 +60,17 @@ class Daemon:
         lines = self.read_log().splitlines()
         return [line for line in lines if re.search(" (ERR|WARN) |Traceback", line) and "serving as root" not in line]
 
-    def stop(self) -> int:
-        """End it in order; gives its exit status."""
+    def wait_log(self, text: str) -> None:
+        wait_until(lambda: text in self.read_log(), what=f"{text!r} in the log")
+
+    def terminate(self) -> None:
+        """Ask it to end, and do not wait."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """End it in order; gives its exit status."""
+        self.terminate()
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.conftest import Daemon
+from tests.interop.peers import parameters
 from tests.support.browser import Browser, browser
 from tests.support.timing import wait_until
 
@@ -122,6 +123,50 @@ def test_what_a_peer_sends_is_shown_and_not_obeyed(page: Browser) -> None:
     wait_until(lambda: page.text("#console-log").count("<img src=x") == 2, what="it was sent and came back, as text")
     assert page.run("return document.querySelectorAll('#console-log img, #console-log script').length") == 0
     assert page.run("return document.title") == "wsd"
+
+
+ECHOES = """
+    const [url, sizes] = arguments;
+    window.echoes = { extensions: null, wrong: [], equal: 0, closed: null };
+    const alphabet = "größer 世界 🌍 abcdefghijklmnopqrstuvwxyz";
+    const texts = sizes.map((size) => {
+        const part = alphabet + String.fromCharCode(0x100 + size % 0x700);
+        return part.repeat(size / part.length + 1).slice(0, size).toWellFormed();
+    });
+    const random = new Uint8Array(60000);
+    crypto.getRandomValues(random);
+    const messages = [...texts, random.buffer, ...texts, new ArrayBuffer(500000), ""];
+    const hex = (data) => typeof data === "string" ? data : new Uint8Array(data).join();
+    const socket = new WebSocket(url, "echo");
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => {
+        window.echoes.extensions = socket.extensions;
+        for (const message of messages) socket.send(message);
+    };
+    let at = 0;
+    socket.onmessage = ({ data }) => {
+        if (hex(data) === hex(messages[at])) window.echoes.equal += 1;
+        else window.echoes.wrong.push(at);
+        at += 1;
+        if (at === messages.length) socket.close(4002, "all back");
+    };
+    socket.onclose = ({ code, reason, wasClean }) => { window.echoes.closed = [code, reason, wasClean]; };
+    return messages.length;
+"""
+
+
+def test_large_messages_come_back_compressed(page: Browser, daemon: Daemon) -> None:
+    """Chromium offers permessage-deflate, always; the daemon agrees, and each message depends on those before it."""
+    sizes = [0, 1, 100, 125, 126, 5000, 65535, 65536, 300_000]
+    count = page.run(ECHOES, daemon.url, sizes)
+    wait_until(lambda: page.run("return window.echoes.closed"), what="the connection has closed")
+    echoes = page.run("return window.echoes")
+    assert parameters(echoes["extensions"]) == {"server_max_window_bits": "12", "client_max_window_bits": "12"}
+    assert echoes["wrong"] == []
+    assert echoes["equal"] == count == 2 * len(sizes) + 3
+    assert echoes["closed"][0] == 4002
+    assert echoes["closed"][2] is True
+    daemon.wait_log("closed, 4002 all back")
 
 
 def test_closing_the_window_is_clean(page: Browser, daemon: Daemon) -> None:

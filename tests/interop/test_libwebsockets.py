@@ -1,4 +1,7 @@
-"""libwebsockets' own test client.  Its exit status is 0 whatever happens, so its log is read."""
+"""libwebsockets' own test client.  Its exit status is 0 whatever happens, so its log is read.
+
+It offers `permessage-deflate; client_no_context_takeover`.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,27 @@ from collections.abc import Callable
 import pytest
 
 from tests.interop.conftest import Daemon
+from tests.support.context import running
 from tests.support.programs import require_program
+from wsd import Protocol, Wsi
 
 PROTOCOLS = ["dumb-increment-protocol", "lws-mirror-protocol"]
 Serve = Callable[..., Daemon]
+
+
+EXTENSIONS = "143"
+"""The log level at which it tells what an extension does with each frame, beside errors, warnings, notices and info;
+15 is all but that.
+"""
+
+
+class Mirror(Protocol):
+    """What is drawn goes to all; not the shipped one, whose matter it is whether it compresses."""
+
+    name = "lws-mirror-protocol"
+
+    def on_message(self, wsi: Wsi, message: str | bytes) -> None:
+        self.broadcast(message)
 
 
 @pytest.fixture
@@ -47,8 +67,31 @@ def test_both_protocols_establish_and_the_numbers_come(serve: Serve, client: Cal
 
 def test_the_mirror_gives_back_what_was_drawn(serve: Serve, client: Callable[..., str]) -> None:
     log = client("-j", serve(PROTOCOLS).url, "-d", "15")
-    assert "mirror: LWS_CALLBACK_CLIENT_ESTABLISHED" in log, log
-    assert "CONNECTION_ERROR" not in log, log
+    check_mirror(log)
+
+
+def check_mirror(log: str) -> None:
+    """It drew as fast as it could, until it was interrupted."""
+    assert "mirror: LWS_CALLBACK_CLIENT_ESTABLISHED" in log, log[:5000]
+    assert "CONNECTION_ERROR" not in log, log[:5000]
+    assert log.index("LWS_CALLBACK_CLOSED") > log.index("ctx destroy"), log[-5000:]
+
+
+def test_a_compressed_mirror(client: Callable[..., str]) -> None:
+    """All that it drew came back, broadcast, and it could inflate it.  Every message is compressed: see min_bytes."""
+    with running([Mirror()], listen={"compression": {"min_bytes": 0}}) as served:
+        log = client("-j", f"ws://127.0.0.1:{served.port}/", "-d", EXTENSIONS, seconds=1)
+    assert "client ext permessage-deflate" in log, log[:5000]
+    assert log.count("inflate ret 0") > 50, log[:5000]
+    assert "zlib error" not in log
+    check_mirror(log)
+
+
+def test_the_shipped_mirror_refuses_compression(serve: Serve, client: Callable[..., str]) -> None:
+    """This client needs that: it has no end with a short message that was left uncompressed on a connection that is
+    compressed, and takes the same bytes in again and again (warmcat/libwebsockets#2794)."""
+    log = client("-j", serve(PROTOCOLS).url, "-d", EXTENSIONS, seconds=1)
+    assert "no client extensions allowed by server" in log, log[:5000]
 
 
 def test_it_hears_when_the_daemon_stops(serve: Serve, client: Callable[..., str]) -> None:

@@ -342,10 +342,10 @@ def test_a_client_that_cannot_be_limited_has_the_largest_window() -> None:
         ),
         (ALONE, "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits"),
         (
-            ALONE._replace(window_bits=8),
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=8;"
-            " client_max_window_bits=8,"
-            " permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=8",
+            ALONE._replace(window_bits=9),
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=9;"
+            " client_max_window_bits=9,"
+            " permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=9",
         ),
     ],
 )

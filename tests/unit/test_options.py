@@ -92,14 +92,14 @@ limits = 3
     listen[0].compression.level: found 0; allowed: an integer from 1 to 9
 [[listen]] ; [listen.compression] ; memory_level = 10
     listen[0].compression.memory_level: found 10; allowed: an integer from 1 to 9
-[[listen]] ; [listen.compression] ; window_bits = 7
-    listen[0].compression.window_bits: found 7; allowed: an integer from 8 to 15
+[[listen]] ; [listen.compression] ; window_bits = 8
+    listen[0].compression.window_bits: found 8; allowed: an integer from 9 to 15
 [[listen]] ; [listen.compression] ; min_bytes = -1
     listen[0].compression.min_bytes: found -1; allowed: an integer of bytes from 0 to 9223372036854775807
 [[listen]] ; [[listen]] ; port = 1 ; [listen.compression] ; window_bits = 16
-    listen[1].compression.window_bits: found 16; allowed: an integer from 8 to 15
+    listen[1].compression.window_bits: found 16; allowed: an integer from 9 to 15
 [protocols.chat.compression] ; window_bits = 16
-    protocols.chat.compression.window_bits: found 16; allowed: an integer from 8 to 15
+    protocols.chat.compression.window_bits: found 16; allowed: an integer from 9 to 15
 [protocols.chat] ; compression = false
     protocols.chat.compression: found false; allowed: a table
 """
@@ -123,7 +123,7 @@ def test_a_huge_number_is_not_printed() -> None:
         "[log]\nlevels = []",
         "[plugins]\nfolders = []",
         "[protocols.echo]\nanything = [1, 2]\nlimits.max_message_bytes = 0\ntimeouts.close_seconds = 3",
-        "[[listen]]\n[listen.compression]\nenabled = false\n[[listen]]\nport = 1\ncompression = { window_bits = 8 }",
+        "[[listen]]\n[listen.compression]\nenabled = false\n[[listen]]\nport = 1\ncompression = { window_bits = 9 }",
         "[protocols.echo.compression]\nlevel = 9\nmin_bytes = 0",
     ],
 )

@@ -53,7 +53,7 @@ class Settings(NamedTuple):
     memory_level: int
     """1 to 9: of the compressor, 2 ** (9 + level) bytes beside its window."""
     window_bits: int
-    """8 to 15: a window of 2 ** bits bytes; the most that we use, and what we ask the peer to use."""
+    """9 to 15: a window of 2 ** bits bytes; the most that we use, and what we ask the peer to use."""
     context_takeover: bool
     """Whether a message may refer to the ones before it: smaller messages, and a context kept for each connection."""
     min_bytes: int
