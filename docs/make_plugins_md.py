@@ -86,7 +86,7 @@ CONTEXT = {
     "For plugins": "client_connect protocols wsi_count counters limits timeouts keepalive max_connections now stopping"
     " call_later"
     " cancel_service callback_on_writable_all_protocol rx_flow_allow_all_protocol watch set_interest unwatch",
-    "For those who embed it": "listen listeners remove_listener add_protocol retire_protocol service run stop close",
+    "For those who embed it": "listen listeners remove_listener add_protocol retire_protocol service service_fd run stop close",
 }
 
 PROTOCOL = {"What a class says": "name Session Options max_message_bytes", "What it can do": "context wsis broadcast"}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wsd.context import Context as Context
     from wsd.errors import ConnectError as ConnectError
     from wsd.errors import Reject as Reject
+    from wsd.external import PollFd as PollFd
     from wsd.protocol import Answer as Answer
     from wsd.protocol import Peer as Peer
     from wsd.protocol import Protocol as Protocol
@@ -53,6 +54,7 @@ _HOMES = {
     "Limits": "wsd.config",
     "Options": "wsd.config",
     "Peer": "wsd.protocol",
+    "PollFd": "wsd.external",
     "Protocol": "wsd.protocol",
     "Reason": "wsd.reasons",
     "Reject": "wsd.errors",

@@ -45,6 +45,7 @@ class Context(Loop):
     Args:
         protocols: Served by every listener that names none; the first is protocol 0.
         limits, timeouts, keepalive: Models of `wsd.config`; None: their defaults.
+        external_poll: It polls nothing, but tells protocol 0 what is to be polled, and waits for `service_fd()`.
 
     Raises:
         PluginError: a protocol cannot be used, or its `on_protocol_init` raised.
@@ -57,8 +58,9 @@ class Context(Loop):
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
         keepalive: Keepalive | None = None,
+        external_poll: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(external_poll)
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.keepalive = keepalive or Keepalive()
@@ -126,6 +128,8 @@ class Context(Loop):
             for wsi in [wsi for wsi in self._wsis if wsi.binding is binding]:
                 wsi.close()
             raise
+        if self._announcer is not None:
+            self._announcer.begin()
         return binding
 
     def retire_protocol(self, protocol: Protocol, on_destroyed: Callable[[], None] | None = None) -> None:
@@ -355,6 +359,12 @@ class Context(Loop):
         """How many connections there are, in their handshake or closing too."""
         return len(self._wsis)
 
+    def _tell_poll_fd(self, name: str, *arguments: int) -> None:
+        protocol_0 = self.protocol_0
+        hook = getattr(protocol_0.hooks, name)
+        if hook is not None:
+            self._guard(f"{protocol_0.protocol.name}.{name}", lambda: hook(*arguments))
+
     def _wake_protocols(self) -> None:
         """`on_wakeup` on every protocol that lives now: one may have been destroyed since the wake-up."""
         for binding in (*self.bindings.values(), *self.retired):
@@ -414,11 +424,12 @@ class Context(Loop):
         self._reap()
         if self._resolver is not None:
             self._resolver.close()
+        self._close_wakeup()
         for binding in (*self.bindings.values(), *self.retired):
             self.destroy_protocol(binding)
         self.bindings.clear()
         self.retired.clear()
-        self._close_loop()
+        self._poller.close()
 
 
 def connection_limit(wanted: int) -> int:

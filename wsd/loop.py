@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wsd import faults, log
 from wsd.counters import Counters
+from wsd.external import Announcer, PollFd
 from wsd.poller import Poller
 from wsd.timers import Timer, Timers
 from wsd.transport import READ
@@ -33,10 +34,18 @@ _SLOW_TURN_SECONDS: Final = 0.01
 _ROUSE: Final = 1 << 32  # added to the wake-up descriptor, it ends a wait and is no cancel_service()
 
 
-class Loop:
-    """The loop of a context."""
+# What makes work for a turn; when it is called outside of one, a loop that is not ours has to hear of that.
+_MAKES_WORK: Final = ("note_writer", "note_backlog", "note_dead", "call_at", "call_soon")
 
-    def __init__(self) -> None:
+
+class Loop:
+    """The loop of a context.
+
+    Args:
+        external_poll: Somebody else polls, and calls `service_fd`.
+    """
+
+    def __init__(self, external_poll: bool = False) -> None:
         self.counters = Counters()
         self.buffer = bytearray(READ_BYTES)  # shared: no read allocates one
         self.view = memoryview(self.buffer)
@@ -47,9 +56,30 @@ class Loop:
         self._dead: list[Wsi] = []
         self._due: deque[Callable[[], None]] = deque()
         self._table: dict[int, Callable[[int], None]] = {}
-        self._poller = Poller()
+        self._announcer = Announcer(self._tell_poll_fd) if external_poll else None
+        self._poller: Poller | Announcer = self._announcer or Poller()
+        self._is_serving = False
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.watch(self._wakeup, READ, self._woken)
+        if external_poll:
+            for name in _MAKES_WORK:
+                self._ring_after(name)
+
+    def _ring_after(self, name: str) -> None:
+        """Have a method ring the wake-up if it is called outside of a turn; in a loop of our own it costs nothing."""
+        method = getattr(self, name)
+
+        def method_and_ring(*arguments: Any) -> Any:
+            answer = method(*arguments)
+            if not self._is_serving:
+                self.rouse()
+            return answer
+
+        setattr(self, name, method_and_ring)
+
+    def _tell_poll_fd(self, name: str, *arguments: int) -> None:
+        """Call protocol 0's hook for descriptors of that name."""
+        raise NotImplementedError
 
     def _wake_protocols(self) -> None:
         """Somebody called `cancel_service()`."""
@@ -132,41 +162,78 @@ class Loop:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def service(self, timeout: float | None = None) -> None:
-        """One turn: select, reads, one pass over the write list, timers, reap.
+        """One turn: select, reads, one pass over the write list, timers, reap.  LWS: lws_service.
 
         Args:
             timeout: Longest wait in seconds; None: until something happens; 0: no wait.
+
+        Raises:
+            RuntimeError: the context was made with `external_poll=True`.
         """
-        events = self._poller.poll(self._wait(timeout))
+        self._turn(self._poller.poll(self._wait(timeout)))
+
+    def service_fd(self, pollfd: PollFd | None) -> float | None:
+        """A turn for one descriptor that another loop has polled, of a context with `external_poll=True`.
+
+        What is ready is read, then everything runs that is due.  LWS: lws_service_fd.
+
+        Args:
+            pollfd: `revents` says what it is ready for, and is 0 afterwards if the descriptor is ours; one that is
+                not is left alone.  None: only what is due.
+
+        Answers how many seconds the other loop may wait until it calls again with None: 0 if there is work left, None
+        if no timer is set.  What makes work outside of a turn rings the wake-up, a descriptor like any other, and the
+        answer of its turn is the new one.
+        """
+        events: list[tuple[int, int]] = []
+        if pollfd is not None:
+            if pollfd.fd not in self._table:
+                return self._wait(None)
+            mask, pollfd.revents = pollfd.revents, 0
+            if self._announcer is not None:
+                mask = self._announcer.checked(pollfd.fd, mask)
+            events = [(pollfd.fd, mask)] if mask else []
+        self._turn(events)
+        wait = self._wait(None)
+        if wait == 0:
+            self.rouse()
+        return wait
+
+    def _turn(self, events: list[tuple[int, int]]) -> None:
+        """What a turn does with the events that were polled."""
         self.counters.turns += 1
         started = self.now = time.monotonic()
-        # Hot: the loop over what is ready.
-        table = self._table
-        backlogs, self._backlogs = self._backlogs, []
-        for fd, mask in events:
-            # A descriptor may have left the table while its neighbours were served.
-            function = table.get(fd)
-            if function is not None:
+        self._is_serving = True
+        try:
+            # Hot: the loop over what is ready.
+            table = self._table
+            backlogs, self._backlogs = self._backlogs, []
+            for fd, mask in events:
+                # A descriptor may have left the table while its neighbours were served.
+                function = table.get(fd)
+                if function is not None:
+                    try:
+                        function(mask)
+                    except Exception as error:
+                        self._survive(function, error)
+            for wsi in backlogs:
+                self._run(wsi.resume)
+            # Requests made during the pass go to a new list and belong to the next turn, whose select waits 0: a plugin
+            # that always asks again starves nobody.
+            writers, self._writers = self._writers, []
+            for wsi in writers:
                 try:
-                    function(mask)
+                    wsi.service_write()
                 except Exception as error:
-                    self._survive(function, error)
-        for wsi in backlogs:
-            self._run(wsi.resume)
-        # Requests made during the pass go to a new list and belong to the next turn, whose select waits 0: a plugin
-        # that always asks again starves nobody.
-        writers, self._writers = self._writers, []
-        for wsi in writers:
-            try:
-                wsi.service_write()
-            except Exception as error:
-                self._survive(wsi.service_write, error)
-        for due in self.timers.due(time.monotonic()):
-            self._run(due)
-        for _ in range(len(self._due)):
-            self._run(self._due.popleft())
-        if self._dead:
-            self._reap()
+                    self._survive(wsi.service_write, error)
+            for due in self.timers.due(time.monotonic()):
+                self._run(due)
+            for _ in range(len(self._due)):
+                self._run(self._due.popleft())
+            if self._dead:
+                self._reap()
+        finally:
+            self._is_serving = False
         if log.is_on(log.LATENCY):
             self._log_latency(started, len(events))
 
@@ -199,9 +266,8 @@ class Loop:
         if took > _SLOW_TURN_SECONDS:
             log.latency("a turn of %d events took %.1f ms", events, took * 1000)
 
-    def _close_loop(self) -> None:
+    def _close_wakeup(self) -> None:
         self.unwatch(self._wakeup)
         # The number may be somebody else's in a moment, and other threads may still call cancel_service().
         wakeup, self._wakeup = self._wakeup, -1
         os.close(wakeup)
-        self._poller.close()
