@@ -302,6 +302,7 @@ def test_a_signal_stops_it_orderly(site: Site, number: int) -> None:
         assert closing.close_code == 1001
         client.send(close_frame(1001))
         assert client.receive_end() == b""
+        client.disconnect()  # it would be waited for
         assert site.wait_end() == 0
     assert site.said("closed 1001")
     assert site.said("destroyed")
@@ -321,7 +322,8 @@ def test_a_stop_under_load_tells_everybody(site: Site) -> None:
                 assert frame.payload == b"x" * 1000
             assert frame.close_code == 1001
             client.send(close_frame(1001))
-        assert client.receive_end() == b""
+            assert client.receive_end() == b""
+            client.disconnect()
         assert site.wait_end() == 0
     finally:
         for client in clients:

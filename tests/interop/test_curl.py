@@ -69,8 +69,8 @@ def test_an_upgrade_and_the_frames_behind_it(serve: Serve) -> None:
 def test_an_offer_of_compression(serve: Serve) -> None:
     """The third offer is the first that can be accepted: one has an unknown parameter, one a window that is none."""
     offers = "permessage-deflate; level=9, permessage-deflate; server_max_window_bits=16, permessage-deflate"
-    daemon = serve(["dumb-increment-protocol"])
-    output = upgrade(url(daemon), until=b"\x81\x010", Sec_WebSocket_Extensions=offers)  # too short to compress
+    daemon = serve(["chat"])
+    output = upgrade(url(daemon), until=b"1 here", Sec_WebSocket_Extensions=offers)  # too short to compress
     found = re.search(rb"^Sec-WebSocket-Extensions: (.*)\r$", output, re.MULTILINE)
     assert found, output
     assert parameters(found[1].decode()) == {"server_max_window_bits": "12"}
