@@ -20,6 +20,9 @@ DEV_STAMP := $(VENV)/.installed-dev
 NODE_STAMP := tests/interop/node/node_modules/.package-lock.json
 SOURCES := wsd plugins tests docs bench
 UNIT_TESTS := tests/unit
+# Most tests wait for something, so two at a time take little more than half as long.  The tests of a file stay together,
+# since some share a server, or a port of the README's.
+PYTEST := -m pytest --quiet --numprocesses=2 --dist=loadfile
 PIP := -m pip --disable-pip-version-check --quiet install
 
 .DELETE_ON_ERROR:
@@ -76,25 +79,25 @@ run: $(RUN_STAMP)
 
 # pytest runs last and once over everything, so that its closing line closes the output.
 test: static unit-O others $(NODE_STAMP)
-	@$(PY) -m pytest --quiet
+	@$(PY) $(PYTEST)
 
 check: static unit unit-O integration
 
 static: $(DEV_STAMP)
 	@$(PY) -m ruff format --check --quiet $(SOURCES) || { echo "not formatted: make format" >&2; exit 1; }
 	@$(PY) -m ruff check --quiet $(SOURCES)
-	@$(PY) -m mypy wsd plugins
+	@$(PY) -m mypy wsd plugins docs/examples
 
 unit: $(DEV_STAMP)
-	@$(PY) -m pytest --quiet $(UNIT_TESTS)
+	@$(PY) $(PYTEST) $(UNIT_TESTS)
 
 # Nothing in wsd may rest on an assert's side effect.  The tests' own asserts are kept: pytest rewrites them to ifs.
 unit-O: $(DEV_STAMP)
 	@echo "unit tests under python -O"
-	@$(PY) -O -m pytest --quiet -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' $(UNIT_TESTS)
+	@$(PY) -O $(PYTEST) -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' $(UNIT_TESTS)
 
 integration: $(DEV_STAMP)
-	@$(PY) -m pytest --quiet tests/integration
+	@$(PY) $(PYTEST) tests/integration
 
 # One environment for each other interpreter that runs; the first that answers for a version wins.
 others: python
@@ -107,7 +110,7 @@ others: python
 	    $$python -m venv $$env && $$env/bin/python $(PIP) --editable '.[dev]' && touch $$env/.installed || exit 1; \
 	  fi; \
 	  echo "unit tests on Python $$version"; \
-	  $$env/bin/python -m pytest --quiet $(UNIT_TESTS) || exit 1; \
+	  $$env/bin/python $(PYTEST) $(UNIT_TESTS) || exit 1; \
 	done; \
 	for version in 3.12 3.13; do \
 	  case " $$done " in *" $$version "*) ;; *) echo "Python $$version does not run here: not tested on it";; esac; \
@@ -118,7 +121,7 @@ conformance: $(DEV_STAMP)
 
 coverage: $(DEV_STAMP) $(NODE_STAMP)
 	@$(PY) -m coverage erase
-	@$(PY) -m coverage run -m pytest --quiet
+	@$(PY) -m coverage run $(PYTEST)
 	@$(PY) -m coverage combine --quiet || true # a process that was killed leaves half a file
 	@rm -f .coverage.*
 	@$(PY) -m coverage html --quiet

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from wsd.context import Context  # noqa: E402
 from wsd.errors import ConnectError, Reject  # noqa: E402
 from wsd.protocol import HOOKS, Protocol, callback_protocol  # noqa: E402
-from wsd.reasons import CLIENT_REASONS, REASONS, Reason  # noqa: E402
+from wsd.reasons import CLIENT_REASONS, FILE_REASONS, REASONS, Reason  # noqa: E402
 from wsd.reconnect import Backoff, Reconnect  # noqa: E402
 from wsd.ring import Ring, Tail  # noqa: E402
 from wsd.wire.headers import Headers  # noqa: E402
@@ -35,11 +35,13 @@ TARGET = ROOT / "docs" / "plugins.md"
 # Attributes that are set when the object is made, and so have no docstring of their own.
 ATTRIBUTES: dict[tuple[type, str], str] = {
     (Wsi, "context"): "The context that serves it.",
-    (Wsi, "listener"): "The listener that accepted it; None for a connection that we opened.",
+    (Wsi, "listener"): "The listener that accepted it; None for a connection that we opened or adopted.",
     (Wsi, "local"): "This end's address, a `Peer`.",
+    (Wsi, "parent"): "The connection that this one was tied to with `parent=`; None, or when that has ended.",
     (Wsi, "peer"): "The other end's address, a `Peer`: `peer.address`, `peer.port`.",
     (Wsi, "reconnect"): "Of a connection that was opened with `reconnect=`: who opens the next one; else None.",
-    (Wsi, "request"): "The request that opened it, readable for the wsi's whole life.",
+    (Wsi, "request"): "The request that opened it, readable for the wsi's whole life; of a connection that we open None"
+    " until it leaves, and of a raw one always.",
     (Wsi, "response"): "Of a connection that we opened: the head of the server's answer, a `Reply`; else None.",
     (Wsi, "session"): "Yours: what `Session` gave, or whatever you put there.",
     (Wsi, "subprotocol"): "The subprotocol that was agreed on; None if the peer asked for none.",
@@ -69,7 +71,7 @@ ATTRIBUTES: dict[tuple[type, str], str] = {
 
 WSI = {
     "What it is": "protocol context listener session request response subprotocol extensions peer local tag is_client"
-    " reconnect is_established is_closing fileno",
+    " is_raw is_descriptor parent children reconnect is_established is_closing fileno",
     "Receiving": "is_first_fragment is_final_fragment remaining_packet_payload frame_is_binary max_message_bytes"
     " rx_flow_control",
     "Sending": "callback_on_writable write send_pipe_choked send ping",
@@ -78,15 +80,17 @@ WSI = {
 }
 # The rest of a wsi is for the loop and the HTTP role.
 WSI_INTERNAL = (
-    "FAILED abort attach bind binding call establish finish number on_events pause_reading put reap resume role"
-    " send_shared service_write set_deadline stop unsent upgrade want_writable"
+    "FAILED abort attach bind binding call establish establish_raw finish is_answering is_writing keep make_raw menu"
+    " note_delivered note_end number on_events pause_reading put reap resume role send_shared service_write"
+    " set_deadline stop unsent unwatch upgrade want_writable watch"
 )
 
 CONTEXT = {
-    "For plugins": "client_connect protocols wsi_count counters limits timeouts keepalive max_connections now stopping"
-    " call_later"
-    " cancel_service callback_on_writable_all_protocol rx_flow_allow_all_protocol watch set_interest unwatch",
-    "For those who embed it": "listen listeners remove_listener add_protocol retire_protocol service service_fd run stop close",
+    "For plugins": "client_connect adopt_socket adopt_descriptor protocols wsi_count counters limits timeouts"
+    " keepalive max_connections now stopping call_later cancel_service callback_on_writable_all_protocol"
+    " callback_all_protocol rx_flow_allow_all_protocol watch set_interest unwatch",
+    "For those who embed it": "listen listeners remove_listener add_protocol retire_protocol renew_limit service"
+    " service_fd run stop close",
 }
 
 PROTOCOL = {"What a class says": "name Session Options max_message_bytes", "What it can do": "context wsis broadcast"}
@@ -249,6 +253,58 @@ protocols = [Ticker]
 
 A reload that replaces a protocol closes the connections that the old one has opened; the new one opens its own.
 
+## Raw connections and descriptors
+
+A raw wsi speaks neither HTTP nor WebSocket: bytes come to `on_raw_receive` as they arrived, and leave as they were
+written.  It is one of these:
+
+| where from | what it is |
+|---|---|
+| a listener with `accept = "raw"` | whoever connects there |
+| `context.client_connect("tcp://host:port", protocol=self)` | a connection that we open |
+| `context.adopt_socket(sock, self, raw=True)` | a connected socket that you have |
+| `context.adopt_descriptor(fd, self)` | a pipe, FIFO, tty, eventfd, inotify: whatever can be polled |
+
+```
+on_raw_adopt                                      it is there; of one that we open, or on_client_connection_error
+    on_raw_receive                                \\
+    on_raw_writeable                               | in any order, any number of times
+    on_timer                                      /
+on_raw_close                                      exactly once for each on_raw_adopt
+```
+
+`wsi.write()` in `on_raw_writeable`, `wsi.send()`, `wsi.rx_flow_control()`, timers, limits and `wsi.close()` are those
+of a WebSocket, but that there are no messages and no Close frame: the end is the end of the stream.  When the peer has
+ended, what the plugin has to say to what came before still leaves.
+
+Two connections of any kind can be tied with `parent=`: when one of them has ended, the other is closed.  A WebSocket
+gets the close code of the one that ended, 1000 if that ended in order without a code, else 1001; what was sent on a raw
+one leaves first.  This one is a WebSocket in front of a server that speaks none:
+
+```python
+from wsd import Protocol
+
+
+class Gateway(Protocol):
+    name = "gateway"
+
+    def on_established(self, wsi):
+        wsi.session = self.context.client_connect("tcp://127.0.0.1:25", protocol=self, session=wsi, parent=wsi)
+        wsi.rx_flow_control(False)
+
+    def on_raw_adopt(self, wsi):
+        wsi.session.rx_flow_control(True)
+
+    def on_message(self, wsi, message):
+        wsi.session.send(message)
+
+    def on_raw_receive(self, wsi, data):
+        wsi.session.send(data)
+
+
+protocols = [Gateway]
+```
+
 ## Compression
 
 Messages come and go as they are, whether they were compressed on the wire (permessage-deflate) or not; limits count
@@ -268,8 +324,9 @@ place.  It is a [pydantic](https://docs.pydantic.dev) model: give each field a t
 
 ## Logging
 
-`from wsd import log`, then `log.user("%s: won", wsi.tag)`, or `err`, `warn`, `notice`, `info`, `debug`.  What peers
-sent is escaped for you.
+`from wsd import log`, then `log.user("%s: won", wsi.tag)`, or `err`, `warn`, `notice`, `info`, `debug`; and
+`log.hexdump(data)` for bytes.  What peers sent is escaped for you.  Levels can be changed while it runs:
+[embedding.md](embedding.md#logging) has all of it.
 """
 
 
@@ -342,11 +399,15 @@ def reasons() -> str:
     for hook, server in REASONS.items():
         names = [f"`{name}`" for name in inspect.signature(getattr(Protocol, hook)).parameters]
         data = ", ".join(name for name in names if name not in ("`self`", "`wsi`")) or "None"
-        client = CLIENT_REASONS.get(server)
-        for reason, where in ((server, ""), (client, " of a connection that we opened")):
+        client, file = CLIENT_REASONS.get(server), FILE_REASONS.get(server)
+        for reason, where in ((server, ""), (client, " of a connection that we opened"), (file, " of a descriptor")):
             if reason is not None:
                 lines.append(f"| `Reason.{reason.name}` | {reason.value} | `{hook}`{where} | {data} |")
-    lines += ["", f"From `Reason.USER` ({Reason.USER.value}) on the numbers are yours."]
+    lines += [
+        "",
+        f"From `Reason.USER` ({Reason.USER.value}) on the numbers are yours: `context.callback_all_protocol()` has each"
+        " wsi of a protocol called with one of them, `on_user` in class style.",
+    ]
     return "\n".join(lines)
 
 

@@ -14,6 +14,10 @@ from pydantic import Field
 from wsd import BINARY, CLOSE, TEXT, Answer, Context, Options, Protocol, Wsi
 
 
+PIECE_BYTES = 128
+"""What a piece costs beside its payload: without it, empty messages would cost nothing and fill the memory."""
+
+
 class EchoOptions(Options):
     """The table [protocols.echo] of the configuration."""
 
@@ -42,7 +46,7 @@ class Echo(Protocol):
     def on_receive(self, wsi: Wsi, data: bytes) -> None:
         backlog: Backlog = wsi.session
         backlog.pieces.append((data, BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment))
-        backlog.size += len(data)
+        backlog.size += len(data) + PIECE_BYTES
         if backlog.size > self.max_backlog_bytes and not backlog.paused and self.is_too_much(wsi, backlog):
             backlog.paused = True
             wsi.rx_flow_control(False)
@@ -61,7 +65,7 @@ class Echo(Protocol):
         pieces = backlog.pieces
         while pieces and not wsi.send_pipe_choked:
             data, opcode, final = pieces.popleft()
-            backlog.size -= len(data)
+            backlog.size -= len(data) + PIECE_BYTES
             # After the first fragment of a message wsd makes the opcode a continuation by itself.
             if wsi.write(data, opcode, final):
                 return CLOSE

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wsd.config import Options as Options
     from wsd.config import Timeouts as Timeouts
     from wsd.context import Context as Context
+    from wsd.detach import daemonize as daemonize
     from wsd.errors import ConnectError as ConnectError
     from wsd.errors import Reject as Reject
     from wsd.external import PollFd as PollFd
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from wsd.wire.response import Response as Response
     from wsd.wsi import Wsi as Wsi
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "BINARY": "wsd.wire.frames",
@@ -66,6 +67,7 @@ _HOMES = {
     "Timeouts": "wsd.config",
     "Wsi": "wsd.wsi",
     "callback_protocol": "wsd.protocol",
+    "daemonize": "wsd.detach",
 }
 
 __all__ = [*_HOMES, "log"]

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wsd import log, plugins
+from wsd.binding import Binding
 from wsd.config import fill_options, packaged
-from wsd.context import connection_limit
 from wsd.errors import ConfigError, PluginError, Problem, WsdError
+from wsd.incoming import check_raw
 from wsd.listener import bind
 from wsd.problems import nearest, quote
-from wsd.protocol import Binding
 
 if TYPE_CHECKING:
     from wsd.config import Config, Listen
@@ -116,7 +116,7 @@ def _choose(made: Plan) -> None:
     config, provided = made.config, plugins.by_name(made.found)
     problems = _unknown_tables(config, provided, made)
     missing: dict[str, None] = {}
-    for listen in config.listen:
+    for index, listen in enumerate(config.listen):
         for name in asked_names(listen, made.found):
             if name in made.served:
                 continue
@@ -130,10 +130,24 @@ def _choose(made: Plan) -> None:
                 problems += [problem for problem in error.problems if problem not in problems]
             else:
                 made.served[name] = Served(protocol, plugin, options)
+        problems += _raw_problems(made, index, listen)
     if missing:
         raise PluginError("\n".join(str(plugins.not_provided(name, made.found)) for name in missing), str(config.path))
     if problems:
         raise ConfigError(problems)
+
+
+def _raw_problems(made: Plan, index: int, listen: Listen) -> list[Problem]:
+    """A raw listener whose protocol could not do anything with what comes."""
+    if listen.accept != "raw":
+        return []
+    name = listen.default_protocol or next(iter(spoken_names(listen, made.found)), None)
+    try:
+        if name is None or name in made.served:  # else it is missing, or its options are wrong, which is said as well
+            check_raw(None if name is None else made.served[name].protocol)
+    except PluginError as error:
+        return [Problem(str(made.config.path), f"listen[{index}].accept", str(error))]
+    return []
 
 
 def spoken_names(listen: Listen, found: Iterable[Found]) -> list[str]:
@@ -303,11 +317,7 @@ class Assembly:
     def _apply_limits(self) -> None:
         context, config = self.context, self.config
         context.limits, context.timeouts, context.keepalive = config.limits, config.timeouts, config.keepalive
-        before, context.max_connections = context.max_connections, connection_limit(config.limits.max_connections)
-        if context.wsi_count >= context.max_connections:
-            context.pause_accepting()
-        elif context.wsi_count >= before:
-            context.pause_accepting(0)  # they wait for a connection to end, and now there is room without that
+        context.renew_limit()
         for binding in (self.http, *(served.binding for served in self.served.values() if served.binding)):
             binding.apply(config.limits, config.timeouts, config.protocols.get(binding.protocol.name))
 

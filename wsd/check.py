@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from wsd import assembly, privileges
-from wsd.context import connection_limit
 from wsd.errors import ConfigError, PluginError, Problem, StartError
+from wsd.limits import most_connections
 
 if TYPE_CHECKING:
     from wsd.config import Config
@@ -54,7 +54,7 @@ def _warnings(config: Config) -> Iterator[str]:
     """What a start would log at WARN, and what it would only show when somebody asks for it."""
     if os.geteuid() == 0 and not config.daemon.user:
         yield "daemon.user is empty: started by root, wsd would serve as root"
-    allowed = connection_limit(0)
+    allowed = most_connections()
     if config.limits.max_connections > allowed:
         wanted = config.limits.max_connections
         yield f"limits.max_connections = {wanted}, and the descriptor limit here allows {allowed}"

@@ -66,6 +66,17 @@ def protocol_clashes(listen: Listen) -> Iterator[Clash]:
             yield Clash(key, f"{text}; did you mean {toml(near)}?" if near else text, (("protocols",),))
 
 
+def raw_clashes(listen: Listen) -> Iterator[Clash]:
+    """What is about HTTP or WebSockets, where nothing of the kind is spoken."""
+    if listen.accept != "raw":
+        return
+    for name in ("paths", "allowed_origins", "static_folder", "http_protocol", "compression"):
+        if getattr(listen, name) != type(listen).model_fields[name].default:
+            yield Clash(
+                (name,), f'found {name} beside accept = "raw", which speaks no HTTP; take it out', (("accept",),)
+            )
+
+
 def listener_clashes(listeners: tuple[Listen, ...]) -> Iterator[Clash]:
     """Two listeners of one address: the second could not be bound."""
     for (first, one), (second, other) in itertools.combinations(enumerate(listeners), 2):

@@ -233,7 +233,7 @@ def _status_text(answer: Answer) -> str:
     lines = [
         f"wsd {answer['version']} {'stops' if answer['stopping'] else 'runs'}, pid {answer['pid']}, "
         f"up {hours}:{minutes:02d}:{seconds:02d}, {answer['config']}",
-        f"{answer['connections']} of {answer['max_connections']} connections",
+        _connections_text(answer),
     ]
     for listener in answer["listeners"]:
         names = ", ".join(listener["protocols"])
@@ -243,6 +243,85 @@ def _status_text(answer: Answer) -> str:
         count = f"generation {protocol['generation']}{leaving}, {protocol['connections']} connections"
         lines.append(f"  {protocol['name']}  {count}  {protocol['file']}")
     return "\n".join(lines)
+
+
+def _connections_text(answer: Answer) -> str:
+    descriptors = answer["descriptors"]
+    counted = "of {limit} descriptors {held} are held open and {reserved} reserved".format(**descriptors)
+    return f"{answer['connections']} of {answer['max_connections']} connections; {counted}"
+
+
+# -- being a client ---------------------------------------------------------------------------------------------------
+
+
+def _parse_headers(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str]]:
+    pairs = [value.partition(":") for value in values]
+    if any(not colon for _, colon, _ in pairs):
+        raise click.BadParameter("wanted is a name, a colon and a value")
+    return [(name, value.strip()) for name, _, value in pairs]
+
+
+@cli.command()
+@click.argument("url")
+@click.option(
+    "--protocol", "subprotocols", multiple=True, metavar="NAME", help="Ask for it; several times: best first."
+)
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="'NAME: VALUE'",
+    callback=_parse_headers,
+    help="Add it to the request.",
+)
+@click.option("--origin", metavar="ORIGIN", help="The web page's origin, as a browser sends it.")
+@click.option("--proxy", default="", metavar="URL", help="Connect through http://[user:password@]host:port.")
+@click.option("--timeout", default=5.0, metavar="SECONDS", show_default=True, help="For all that connecting takes.")
+@click.option(
+    "--ping",
+    default=20.0,
+    type=click.FloatRange(0, 86_400),  # as keepalive.ping_seconds
+    metavar="SECONDS",
+    show_default=True,
+    help="Ping a server that was silent for so long, and hang up if it does not answer; 0: never.",
+)
+@click.option("--binary", is_flag=True, help="Send lines as binary messages; they need not be UTF-8.")
+@click.option("--no-compression", is_flag=True, help="Do not offer permessage-deflate.")
+def connect(
+    url: str,
+    subprotocols: tuple[str, ...],
+    headers: list[tuple[str, str]],
+    origin: str | None,
+    proxy: str,
+    timeout: float,
+    ping: float,
+    binary: bool,
+    no_compression: bool,
+) -> None:
+    """Speak to the server at URL (ws://host:port/path): each line of standard input is sent as a message, each message
+    that comes is printed as a line.
+
+    At the end of the input the answers to it are awaited, then the connection is closed.  Exit status: 0 if it was
+    closed with 1000 or 1001, else 1.  A line may have any length, but a terminal hands over no more than 4095 bytes.
+    """
+    from wsd import connect
+
+    wanted = connect.Wanted(
+        url,
+        subprotocols=subprotocols,
+        headers=headers,
+        origin=origin,
+        proxy=proxy,
+        timeout_seconds=timeout,
+        ping_seconds=ping,
+        compressed=not no_compression,
+        binary=binary,
+    )
+    try:
+        status = connect.run(wanted, lambda text: click.echo(f"wsd: {text}", err=True))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(status)
 
 
 # -- looking, without serving -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Connecting out: the role of a client wsi from its name to the 101, and connecting again.
+"""Connecting out: the role of a client wsi from its name to the 101, or until it is raw; and connecting again.
 
 Owns the order of things: resolving, connecting, a proxy's CONNECT, the handshake, the hooks between them, the one
 deadline over all of it, and what is told when it fails.  Bytes are `wire/`'s, addresses the resolver's and the
@@ -17,12 +17,13 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from wsd import log
+from wsd import log, ties
 from wsd.config import Compression
 from wsd.connect_info import ConnectInfo, make_connect_info
 from wsd.connector import Connector
 from wsd.errors import ConnectError
 from wsd.protocol import Peer, Protocol
+from wsd.raw import Raw
 from wsd.reconnect import Backoff, Reconnect
 from wsd.resolver import Address, Answer, Lookup, reason_of
 from wsd.transport import SocketPipe
@@ -58,6 +59,7 @@ def connect(
     compression: Compression | None = None,
     reconnect: Backoff | None = None,
     session: Any = None,
+    parent: Wsi | None = None,
 ) -> Wsi:
     """Begin to connect; what `Context.client_connect` does, which see.
 
@@ -79,7 +81,11 @@ def connect(
         session=session,
     )
     if reconnect is None:
-        return _open(context, info, None)
+        wsi = _open(context, info, None)
+        ties.tie(wsi, parent)
+        return wsi
+    if parent is not None:
+        raise ValueError("reconnect and parent: what is tied to another connection ends with it, and for good")
     return Reconnect(context, info.binding, reconnect, partial(_open, context, info)).open()
 
 
@@ -324,12 +330,25 @@ class Client:
             return
         wsi.attach(SocketPipe(result), peer, local)
         if self._info.proxy is None:
-            self._ask_server()
+            self._reached(b"")
         else:
             self._step = Step.PROXY
             wsi.put(encode_connect(self._info.target, self._info.proxy.authorization))
 
     # -- the handshake ----------------------------------------------------------------------------------------------
+
+    def _reached(self, leftover: bytes) -> None:
+        """The connection is there, through the proxy if there is one; `leftover` is what came behind its answer."""
+        wsi = self.wsi
+        if not self._info.is_raw:
+            self._ask_server()
+            if leftover:  # from a server that speaks before it is asked; whatever it is, it is no answer
+                self.receive(leftover)
+            return
+        if wsi.reconnect is not None:
+            wsi.reconnect.established()
+        self._leave_lane()
+        Raw(wsi).adopted(leftover)
 
     def _ask_server(self) -> None:
         """Ask the two hooks, and send the request."""
@@ -388,9 +407,7 @@ class Client:
         # immediately after the response header section".
         if is_proxy and 200 <= reply.status < 300:
             self._reader = self._new_reader()
-            self._ask_server()
-            if leftover:  # from a server that speaks before it is asked; whatever it is, it is no answer
-                self.receive(leftover)
+            self._reached(leftover)
             return
         if not is_proxy:
             self.wsi.response = reply

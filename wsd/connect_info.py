@@ -13,9 +13,19 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
+from wsd.binding import Binding
 from wsd.config import Compression
-from wsd.protocol import Binding, Protocol
-from wsd.wire.client_handshake import NONCE_BYTES, Target, basic_authorization, encode_request, new_key, parse_url
+from wsd.protocol import Protocol
+from wsd.wire.client_handshake import (
+    NONCE_BYTES,
+    Target,
+    basic_authorization,
+    encode_request,
+    is_tcp,
+    new_key,
+    parse_tcp,
+    parse_url,
+)
 from wsd.wire.extensions import Settings
 from wsd.wire.headers import Headers
 
@@ -52,6 +62,8 @@ class ConnectInfo(NamedTuple):
     settings: Settings | None
     """What is offered for compression; None: nothing."""
     session: Any
+    is_raw: bool
+    """Whether there is no handshake: a tcp:// URL."""
 
 
 def make_connect_info(
@@ -74,37 +86,40 @@ def make_connect_info(
         ValueError: something that can never work.
         TypeError: something that is not of its type.
     """
-    binding = _find_binding(context, protocol)
+    binding = context.binding_of(protocol)
+    is_raw = is_tcp(url)
+    fields = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    if is_raw:
+        _check_raw(subprotocols=subprotocols, headers=fields, origin=origin, compression=compression)
     info = ConnectInfo(
         binding,
-        _parse_target(url),
-        _subprotocols(binding, subprotocols),
-        tuple(headers.items() if isinstance(headers, Mapping) else headers),
+        parse_tcp(url) if is_raw else _parse_target(url),
+        () if is_raw else _subprotocols(binding, subprotocols),
+        fields,
         origin,
         _check_timeout(timeout_seconds),
         _check_interface(interface),
         parse_proxy(proxy) if proxy else None,
-        binding.compression(compression),
+        None if is_raw else binding.compression(compression),
         session,
+        is_raw,
     )
+    if is_raw:
+        return info
     # What a request cannot say is better heard of by who asked than by `on_client_connection_error` later.
     key = new_key(bytes(NONCE_BYTES))
     encode_request(info.target, key, subprotocols=info.subprotocols, origin=info.origin, headers=Headers(info.headers))
     return info
 
 
-def _find_binding(context: Context, protocol: Protocol | str | None) -> Binding:
-    """How the context serves a protocol; of two of one name, while a reload swaps them, the newer."""
-    if protocol is None:
-        found = context.bindings_of(None)[:1]
-    elif isinstance(protocol, str):
-        found = [binding for binding in context.bindings.values() if binding.protocol.name == protocol][-1:]
-    else:
-        found = [binding for binding in context.bindings.values() if binding.protocol is protocol]
-    if found:
-        return found[0]
-    name = "" if protocol is None else f" {protocol}" if isinstance(protocol, str) else f" {protocol.name}"
-    raise ValueError(f"this context serves no protocol{name}")
+def _check_raw(**arguments: object) -> None:
+    """Refuse what only a handshake could say.
+
+    Raises:
+        ValueError: which it is.
+    """
+    if said := [name for name, value in arguments.items() if value]:
+        raise ValueError(f"{said[0]}: a tcp:// URL opens a raw connection, which has no handshake to say this in")
 
 
 def _parse_target(url: str) -> Target:

@@ -8,18 +8,20 @@ One thread.  The only call that other threads may make is `cancel_service()`.
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from wsd import faults, log
+from wsd.arrivals import Arrivals
+from wsd.binding import Binding
 from wsd.config import Keepalive, Limits, Listen, Timeouts
-from wsd.errors import ConnectError, PluginError
+from wsd.errors import PluginError
 from wsd.lanes import Lanes
+from wsd.limits import ConnectionLimit, connection_limit
 from wsd.listener import Listener, bind
-from wsd.loop import Loop
-from wsd.protocol import Binding, Protocol
+from wsd.protocol import Protocol
+from wsd.reasons import Reason
 from wsd.transport import READ
 from wsd.web import Http
 from wsd.wire.frames import GOING_AWAY
@@ -27,19 +29,14 @@ from wsd.wire.frames import GOING_AWAY
 if TYPE_CHECKING:
     import socket
 
-    from wsd.client import Backoff
-    from wsd.config import Compression, ProtocolTable
-    from wsd.resolver import Resolver
+    from wsd.config import ProtocolTable
     from wsd.wsi import Wsi
-
-# Descriptors kept out of the connection limit: listeners, log, lock and control sockets, what plugins open.
-RESERVED_DESCRIPTORS: Final = 64
 
 # At the limit every connection that ends lets one in, which is at the limit again: one line a minute will do.
 _warnings = log.Throttle()
 
 
-class Context(Loop):
+class Context(Arrivals):
     """The loop and all it serves.  LWS: struct lws_context.
 
     Args:
@@ -64,7 +61,6 @@ class Context(Loop):
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
         self.keepalive = keepalive or Keepalive()
-        self.max_connections = connection_limit(self.limits.max_connections)
         self.stopping = False
         self.is_closed = False
         self.listeners: list[Listener] = []
@@ -75,7 +71,9 @@ class Context(Loop):
         self._wsis: set[Wsi] = set()
         self._next_number = 0
         self._accepting = True
-        self._resolver: Resolver | None = None
+        self.connection_limit = ConnectionLimit(0, 0, 0, 0, 0)
+        self.max_connections = 0
+        self.renew_limit()
         self.lanes = Lanes(self.call_soon)  # in which our clients connect
         try:
             for protocol in protocols:
@@ -134,13 +132,20 @@ class Context(Loop):
 
     def retire_protocol(self, protocol: Protocol, on_destroyed: Callable[[], None] | None = None) -> None:
         """Stop serving `protocol` to new connections; it is destroyed when its last wsi is closed."""
-        binding = self.bindings.pop(protocol)
+        binding = self.bindings[protocol]
+        announcer = self._announcer if binding is self.protocol_0 else None
+        if announcer is not None:
+            announcer.end()
+        del self.bindings[protocol]
+        if announcer is not None and self.bindings:
+            announcer.begin()
         binding.on_destroyed = on_destroyed
         binding.is_retired = True
         self.retired.append(binding)
-        # Its peers end the connections that came in; those that it made itself nobody else would.
-        for wsi in [wsi for wsi in self._wsis if wsi.is_client and wsi.binding is binding]:
-            wsi.close(GOING_AWAY, "protocol replaced")
+        # Its peers end the connections that came in; those that it made, and its descriptors, nobody else would.
+        for wsi in [wsi for wsi in self._wsis if wsi.binding is binding]:
+            if wsi.is_client or wsi.is_descriptor:
+                wsi.close(GOING_AWAY, "protocol replaced")
         self.call_soon(self._destroy_unused)
 
     def _destroy_unused(self) -> None:
@@ -186,6 +191,28 @@ class Context(Loop):
         """Ask for `on_writeable` on every established wsi of `protocol`.  LWS: the same name."""
         for wsi in tuple(protocol._members):
             wsi.callback_on_writable()
+
+    def callback_all_protocol(self, protocol: Protocol, reason: int, data: Any = None) -> None:
+        """Have `on_user(wsi, reason, data)` called on every wsi of `protocol` that is established, or raw.
+
+        The loop does that, oldest first, outside of every hook: for those that are there then and have not been closed.
+        LWS: the same name, but there the calls are made at once.
+
+        Args:
+            reason: A number of your own, from `Reason.USER` (1000) on.
+
+        Raises:
+            ValueError: a reason below that.
+        """
+        if reason < Reason.USER:
+            raise ValueError(f"a reason of one's own is {Reason.USER.value} or more, found {reason}")
+        self.call_soon(lambda: self._call_user(protocol, reason, data))
+
+    def _call_user(self, protocol: Protocol, reason: int, data: Any) -> None:
+        for wsi in tuple(protocol._members):
+            hook = wsi.binding.hooks.on_user
+            if hook is not None and wsi.is_established:
+                wsi.call("on_user", hook, wsi, reason, data)
 
     def rx_flow_allow_all_protocol(self, protocol: Protocol) -> None:
         """`rx_flow_control(True)` on every established wsi of `protocol`.  LWS: the same name."""
@@ -236,6 +263,24 @@ class Context(Loop):
             return [binding for binding in self.bindings.values() if not isinstance(binding.protocol, Http)]
         return [self.bindings[protocol] for protocol in protocols]
 
+    def binding_of(self, protocol: Protocol | str | None) -> Binding:
+        """How the context serves one protocol; None: the first.  Of two of one name, while a reload swaps them, the
+        newer.
+
+        Raises:
+            ValueError: it serves none such.
+        """
+        if protocol is None:
+            found = self.bindings_of(None)[:1]
+        elif isinstance(protocol, str):
+            found = [binding for binding in self.bindings.values() if binding.protocol.name == protocol][-1:]
+        else:
+            found = [binding for binding in self.bindings.values() if binding.protocol is protocol]
+        if found:
+            return found[0]
+        name = "" if protocol is None else f" {protocol}" if isinstance(protocol, str) else f" {protocol.name}"
+        raise ValueError(f"this context serves no protocol{name}")
+
     def http_binding(self, http: Protocol | None) -> Binding:
         """How the context serves `http`; None: protocol 0."""
         return self.protocol_0 if http is None else self.bindings[http]
@@ -248,78 +293,6 @@ class Context(Loop):
 
     # -- connections ----------------------------------------------------------------------------------------------
 
-    def client_connect(
-        self,
-        url: str,
-        *,
-        protocol: Protocol | str | None = None,
-        subprotocols: Sequence[str] | None = None,
-        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        origin: str | None = None,
-        timeout_seconds: float = 5,
-        interface: str = "",
-        proxy: str = "",
-        compression: Compression | None = None,
-        reconnect: Backoff | None = None,
-        session: Any = None,
-    ) -> Wsi:
-        """Open a connection to a server; answers its wsi at once, before it is connected.
-
-        Exactly one of `on_established` and `on_client_connection_error` of the protocol follows, after this call.
-        Connections to one address are opened one after the other, as RFC 6455 wants it (4.1, point 2).
-        LWS: lws_client_connect_via_info.
-
-        Args:
-            url: `ws://host:port/path?query`.
-            protocol: Who handles it, a protocol of this context or its name; None: the first.
-            subprotocols: What is offered, best first; None: the protocol's name; (): nothing.
-            headers: Added to the request.
-            origin: The Origin header; None: none, as befits a client that is no browser.
-            timeout_seconds: For all of it: resolving, connecting, a proxy, and the handshake.
-            interface: The local address to connect from, or the name of a network device.
-            proxy: `http://[user:password@]host:port`, an HTTP proxy that is asked to CONNECT; empty: none.
-            compression: What is offered; None: the protocol's table in the configuration, or the defaults.
-            reconnect: Connect again, with a new wsi, whenever it failed or ended and was not ended by us; None: never.
-            session: `wsi.session`, in place of what the protocol's `Session` makes.
-
-        Raises:
-            ValueError: a URL, header, subprotocol or proxy that cannot be used; an unknown protocol.
-            TypeError: an argument of the wrong type.
-            ConnectError: the context stops.
-        """
-        from wsd import client  # most servers never connect out
-
-        if self.stopping:
-            raise ConnectError("closed", "the context stops")
-        return client.connect(
-            self,
-            url,
-            protocol=protocol,
-            subprotocols=subprotocols,
-            headers=headers,
-            origin=origin,
-            timeout_seconds=timeout_seconds,
-            interface=interface,
-            proxy=proxy,
-            compression=compression,
-            reconnect=reconnect,
-            session=session,
-        )
-
-    @property
-    def resolver(self) -> Resolver:
-        """Looks up names for the connections that this context makes."""
-        if self._resolver is None:
-            from wsd.resolver import Resolver
-
-            self._resolver = Resolver(self._resolved)
-        return self._resolver
-
-    def _resolved(self) -> None:
-        """The resolver has news; in one of its threads."""
-        self.call_soon(self.resolver.deliver)
-        self.rouse()
-
     def next_number(self) -> int:
         """The number of the next wsi, for its tag."""
         self._next_number += 1
@@ -328,12 +301,26 @@ class Context(Loop):
     def add_wsi(self, wsi: Wsi) -> None:
         """Serve a connection, which a client need not have yet; at the limit all listeners pause."""
         self._wsis.add(wsi)
-        if wsi.fileno() >= 0:
-            self.watch(wsi.fileno(), READ, wsi.on_events)
+        wsi.watch()
         if len(self._wsis) >= self.max_connections:
             if _warnings.allow("limit", self.now) is not None:
                 log.warn("connection limit reached (%d); accepting pauses", self.max_connections)
             self.pause_accepting()
+
+    def renew_limit(self) -> None:
+        """Set `max_connections` anew, by `limits`, by the descriptor limit, and by what this process holds open now.
+
+        A context does so when it is made; call this when the program has opened or closed much since.
+        """
+        before = self.connection_limit
+        limit = connection_limit(self.limits.max_connections, sum(wsi.fileno() >= 0 for wsi in self._wsis))
+        self.connection_limit, self.max_connections = limit, limit.connections
+        if limit.is_short and not (before.is_short and before.wanted == limit.wanted):
+            log.warn("limits.max_connections = %d is more than the descriptor limit allows: %s", limit.wanted, limit)
+        if self.wsi_count >= self.max_connections:
+            self.pause_accepting()
+        elif not self._accepting:
+            self.pause_accepting(0)  # they wait for a connection to end, and now there may be room without that
 
     def pause_accepting(self, seconds: float | None = None) -> None:
         """No listener accepts until a connection ends, or for `seconds`.
@@ -379,8 +366,7 @@ class Context(Loop):
             self._wsis.discard(wsi)
             if wsi.listener is not None:
                 wsi.listener.count -= 1
-            if wsi.fileno() >= 0:
-                self.unwatch(wsi.fileno())
+            wsi.unwatch()
             self._run(wsi.reap)
         self._destroy_unused()
         if not self._accepting:
@@ -422,26 +408,10 @@ class Context(Loop):
         for wsi in tuple(self._wsis):
             wsi.abort("daemon ended")
         self._reap()
-        if self._resolver is not None:
-            self._resolver.close()
+        self._close_resolver()
         self._close_wakeup()
         for binding in (*self.bindings.values(), *self.retired):
             self.destroy_protocol(binding)
         self.bindings.clear()
         self.retired.clear()
         self._poller.close()
-
-
-def connection_limit(wanted: int) -> int:
-    """How many connections this process may hold: the descriptor limit less a reserve, or `wanted` if that is lower.
-
-    Args:
-        wanted: `limits.max_connections`; 0: as many as the descriptor limit allows.
-    """
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return wanted or 1 << 20  # Linux caps it at fs.nr_open, whose default this is
-    allowed = max(1, soft - min(RESERVED_DESCRIPTORS, soft // 2))
-    if wanted > allowed:
-        log.warn("max_connections = %d, but the descriptor limit of %d allows %d", wanted, soft, allowed)
-    return min(wanted, allowed) if wanted else allowed

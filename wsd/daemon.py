@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wsd.errors import EXIT_RUNTIME, StartError
 
@@ -30,6 +30,10 @@ _FLOCK = struct.Struct("@hhqqi4x")
 
 # O_NONBLOCK: the open of a FIFO that lies in the lock's place must not wait for its other end.
 _SAFE_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+GONE_SECONDS: Final = 1.0
+"""How long a starter waits for the end of a daemon that has failed: whoever tries again at once must not find it still
+holding the lock."""
 
 
 # -- the lock ---------------------------------------------------------------------------------------------------------
@@ -121,7 +125,7 @@ def _refuse_irregular(path: Path) -> None:
 
 
 def _irregular(path: Path, what: str) -> StartError:
-    return StartError(f"{path} {what}, where a regular file belongs; remove it, or set another daemon.pidfile")
+    return StartError(f"{path} {what}, where a regular file belongs; remove it, or choose another pidfile")
 
 
 def _kind(mode: int) -> str:
@@ -149,6 +153,7 @@ class Pidfile:
         self.absent = ""
         self.stale = ""
         self._descriptors: list[int] = []
+        self._owned_by = 0  # the pid of who has entered it and not left
 
     def check(self) -> None:
         """Refuse what `__enter__` would refuse, while there is still a terminal to say it on.
@@ -176,17 +181,20 @@ class Pidfile:
             self._release()
             problem = f"cannot write {error.filename or self.path}: {error.strerror}"
             if not self.optional:
-                raise StartError(f"{problem}; make its folder writable, or set daemon.pidfile") from None
+                raise StartError(f"{problem}; make its folder writable, or choose another pidfile") from None
             self.absent = problem
         except StartError:
             self._release()
             raise
+        else:
+            self._owned_by = os.getpid()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         """Remove the pidfile.  The lock stays until the process is gone: who finds it free finds nobody left."""
-        if self.absent or not self._descriptors:
-            return
+        if self.absent or self._owned_by != os.getpid():
+            return  # without one; or in a process that the daemon has forked, whose end is not the daemon's
+        self._owned_by = 0
         try:
             os.unlink(self.path)
         except OSError:
@@ -351,33 +359,46 @@ def launch(serve: Callable[[Readiness], int]) -> int:
 
     In the child this does not return.
     """
+    word = fork_daemon("wsd", ": see `wsd status`")
+    if isinstance(word, Readiness):
+        sys.exit(serve(word))
+    return word
+
+
+def fork_daemon(name: str, hint: str = "") -> Readiness | int:
+    """Fork.  The child gets the way to speak to its starter; the starter waits, and gets the exit status that is due.
+
+    Args:
+        name: The program's, which begins the starter's own lines.
+        hint: Where somebody who interrupts the starter can look how it goes on.
+    """
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        sys.exit(serve(Readiness(writer)))
+        return Readiness(writer)
     os.close(writer)
     try:
-        status = _relay(reader)
+        status = _relay(reader, name)
         os.waitpid(child, 0)  # python-daemon's first fork ended it long ago, or its failure did
     except KeyboardInterrupt:
-        print("wsd: interrupted; the daemon may still be starting: see `wsd status`", file=sys.stderr)
+        print(f"{name}: interrupted; the daemon may still be starting{hint}", file=sys.stderr)
         return EXIT_RUNTIME
     finally:
         os.close(reader)
     return status
 
 
-def _relay(reader: int) -> int:
+def _relay(reader: int, name: str) -> int:
     """Print what the daemon says until it is done; the exit status that it gave."""
     held = b""
     while b"\0" not in held or not held.endswith(b"\n"):
         data = os.read(reader, 4096)
         if not data:
             _print_error(held)
-            print("wsd: the daemon ended before it was ready, without a word", file=sys.stderr)
+            print(f"{name}: the daemon ended before it was ready, without a word", file=sys.stderr)
             return EXIT_RUNTIME
         held += data
         if b"\0" not in held:  # whole lines at once, so that a slow start is seen

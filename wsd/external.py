@@ -42,8 +42,7 @@ class Announcer:
         self._tell = tell
         self._masks: dict[int, int] = {}
         self._has_begun = False
-        self._left: set[int] = set()  # numbers that have been a descriptor, and may be another one
-        self._suspects: set[int] = set()  # numbers that are, and of which no event has come since
+        self._suspects: set[int] = set()  # of which no event has come yet
 
     def begin(self) -> None:
         """There is somebody to tell."""
@@ -52,10 +51,16 @@ class Announcer:
             for fd, mask in tuple(self._masks.items()):
                 self._tell("on_add_poll_fd", fd, mask)
 
+    def end(self) -> None:
+        """Who was told goes away; what there is, is taken back."""
+        if self._has_begun:
+            self._has_begun = False
+            for fd in tuple(self._masks):
+                self._tell("on_del_poll_fd", fd)
+
     def add(self, fd: int, mask: int) -> None:
         self._masks[fd] = mask
-        if fd in self._left:
-            self._suspects.add(fd)
+        self._suspects.add(fd)
         if self._has_begun:
             self._tell("on_add_poll_fd", fd, mask)
 
@@ -69,7 +74,6 @@ class Announcer:
 
     def remove(self, fd: int) -> None:
         del self._masks[fd]
-        self._left.add(fd)
         self._suspects.discard(fd)
         if self._has_begun:
             self._tell("on_del_poll_fd", fd)
@@ -81,9 +85,9 @@ class Announcer:
     def checked(self, fd: int, events: int) -> int:
         """The events that may be believed.
 
-        The other loop has polled, then serves one descriptor after the other; one that we close meanwhile gives its
-        number away, and what it was ready for would then be told to the new owner.  So the first event of a number that
-        was another's is looked at again.
+        The other loop has polled, then serves one descriptor after the other; one that is closed meanwhile, by us or by
+        others in that loop, gives its number away, and what it was ready for would be told to the new owner.  So the
+        first event of each is looked at again.
         """
         if fd in self._suspects:
             self._suspects.discard(fd)

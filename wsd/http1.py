@@ -23,7 +23,7 @@ from wsd.wire.http import HeadReader, Request, Response, error_page
 from wsd.wire.response import LAST_CHUNK, encode_chunk, encode_response_head
 
 if TYPE_CHECKING:
-    from wsd.protocol import Binding
+    from wsd.binding import Binding
     from wsd.wsi import Wsi
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -1,7 +1,7 @@
-"""Accepting: the listening socket, and what a connection that comes through it may become.
+"""Accepting: the listening socket, and the connections that come through it.
 
-Owns binding an address (TCP over IPv4 and IPv6, Unix sockets), accepting with fairness, and the map from a request
-to a protocol.  Must not know the configuration file or where protocols come from.
+Owns binding an address (TCP over IPv4 and IPv6, Unix sockets) and accepting with fairness.  Must not know the
+configuration file or where protocols come from.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from wsd import faults, log
-from wsd.errors import EXIT_CONFIG, PluginError, StartError
+from wsd.errors import EXIT_CONFIG, StartError
 from wsd.http1 import Http1
-from wsd.protocol import Binding, Peer, Protocol
-from wsd.transport import READ, SocketPipe, set_keepalive
+from wsd.incoming import Menu, peer_of, prepare
+from wsd.protocol import Peer, Protocol
+from wsd.raw import Raw, make_session
+from wsd.transport import READ, SocketPipe
 from wsd.wsi import Wsi
 
 if TYPE_CHECKING:
@@ -54,17 +56,12 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 _EXHAUSTED_SECONDS: Final = 0.1  # libwebsockets parks accept for as long
 
 
-class Listener:
+class Listener(Menu):
     """One listening socket.  `serve` says what its new connections may become."""
 
     def __init__(self, context: Context, config: Listen, sock: socket.socket) -> None:
-        self.context = context
-        self.config = config
+        super().__init__(context, config)
         self.count = 0  # connections that came through here and live
-        self.bindings: dict[str, Binding] = {}
-        self.default: Binding | None = None
-        self.paths: dict[str, Binding] = {}
-        self.http: Binding
         self._sock = sock
         sock.setblocking(False)
         self._is_unix = sock.family == socket.AF_UNIX
@@ -77,19 +74,6 @@ class Listener:
         self.config = config
         self.serve(self.context.bindings_of(protocols), self.context.http_binding(http))
 
-    def serve(self, bindings: Sequence[Binding], http: Binding) -> None:
-        """Offer `bindings` to new connections and give their HTTP to `http`; those that exist keep what they have."""
-        self.bindings = {binding.protocol.name: binding for binding in bindings}
-        if len(self.bindings) != len(bindings):
-            raise PluginError("a listener serves two protocols of one name")
-        self.http = http
-        config = self.config
-        first = next(iter(self.bindings.values()), None)
-        self.default = self.bindings[config.default_protocol] if config.default_protocol else first
-        self.paths = {path: self.bindings[name] for path, name in config.paths.items()}
-        self.allowed_origins = tuple(config.allowed_origins)
-        self.static_folder = config.static_folder
-
     @property
     def port(self) -> int:
         """The TCP port that was bound; 0 for a Unix socket."""
@@ -98,7 +82,9 @@ class Listener:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"unix:{self.sockname}" if self._is_unix else f"ws://{self.sockname}/"
+        if self._is_unix:
+            return f"unix:{self.sockname}"
+        return f"tcp://{self.sockname}" if self.config.accept == "raw" else f"ws://{self.sockname}/"
 
     def fileno(self) -> int:
         """The listening descriptor."""
@@ -146,14 +132,10 @@ class Listener:
     def _accepted(self, sock: socket.socket, address: object) -> None:
         context = self.context
         context.counters.accepted += 1
-        peer = _peer(address)
+        peer = peer_of(address)
         try:
-            local = _peer(sock.getsockname())
-            if not self._is_unix:
-                # A message is sent whole and now; Nagle would have the small ones wait for an acknowledgement.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                keepalive = context.keepalive
-                set_keepalive(sock, keepalive.time_seconds, keepalive.probes, keepalive.interval_seconds)
+            local = peer_of(sock.getsockname())
+            prepare(sock, context.keepalive)
         except OSError:
             sock.close()  # reset between accept and here
             return
@@ -162,10 +144,24 @@ class Listener:
             context.counters.refused += 1
             sock.close()
             return
+        self.count += 1
+        if self.config.accept == "raw":
+            self._begin_raw(sock, peer, local)
+            return
         wsi = Wsi(context, self.http, SocketPipe(sock), peer, local, context.next_number(), self)
         wsi.role = Http1(wsi)
-        self.count += 1
         context.add_wsi(wsi)
+
+    def _begin_raw(self, sock: socket.socket, peer: Peer, local: Peer) -> None:
+        """No HTTP: the protocol gets the connection as it is."""
+        assert self.default is not None  # `serve` has seen to it
+        wsi = Wsi(self.context, self.default, SocketPipe(sock), peer, local, self.context.next_number(), self)
+        role = Raw(wsi)
+        self.context.add_wsi(wsi)
+        if make_session(wsi):
+            role.adopted()
+        else:
+            wsi.abort("Session raised")
 
     def _admits(self, hook: object, peer: Peer) -> bool:
         """Reports whether protocol 0 lets this peer in; a filter that raises refuses."""
@@ -191,16 +187,8 @@ class Listener:
 _warnings = log.Throttle()
 
 
-def _peer(address: object) -> Peer:
-    """An address as `accept` and `getsockname` give it."""
-    if isinstance(address, tuple):
-        host = str(address[0])
-        return Peer(host.removeprefix("::ffff:") if "." in host else host, int(address[1]))
-    return Peer(address if isinstance(address, str) else "", 0)
-
-
 def _sockname(sock: socket.socket) -> str:
-    return str(_peer(sock.getsockname()))
+    return str(peer_of(sock.getsockname()))
 
 
 def _inode(path: str) -> tuple[int, int] | None:

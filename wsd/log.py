@@ -92,6 +92,11 @@ def set_level(bits: int, emitter: Emitter | None = None) -> None:
         _emitter = emitter
 
 
+def emitter() -> Emitter:
+    """Answer the emitter that there is: for one that wraps it, or to put it back."""
+    return _emitter
+
+
 def level() -> int:
     """Answer the levels that are shown."""
     return _bits
@@ -372,7 +377,8 @@ class Syslog:
 
     def close(self) -> None:
         """Send what can be sent and let go of the socket; a later line opens it again."""
-        self.flush()
+        if self._socket is not None or self._pending:
+            self.flush()
         self._disconnect("closed")
         self._retry_at = 0.0
 

@@ -139,8 +139,9 @@ class Loop:
             os.eventfd_write(self._wakeup, 1)
 
     def _woken(self, mask: int) -> None:
-        if os.eventfd_read(self._wakeup) % _ROUSE:
-            self._due.append(self._wake_protocols)
+        with contextlib.suppress(BlockingIOError):  # another loop may say it twice
+            if os.eventfd_read(self._wakeup) % _ROUSE:
+                self._due.append(self._wake_protocols)
 
     def rouse(self) -> None:
         """Have the turn that waits in select come round, without telling anybody; from any thread or signal handler."""

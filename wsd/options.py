@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, Strict, model_validator
 
-from wsd.clashes import address_clashes, limit_clashes, listener_clashes, protocol_clashes
+from wsd.clashes import address_clashes, limit_clashes, listener_clashes, protocol_clashes, raw_clashes
 from wsd.kinds import (
     Account,
     DeflateLevel,
@@ -115,8 +115,9 @@ class Limits(Table):
 
     max_connections: int = Field(0, ge=0)
     """Connections at one time.  At the limit accepting pauses, and newcomers wait in the listener's backlog.  0: what
-    the limit of open files allows (LimitNOFILE= of the unit, `ulimit -n`) less a reserve; more than that is not
-    possible.  The start prints the number."""
+    the limit of open files allows (LimitNOFILE= of the unit, `ulimit -n`), less those that wsd and its plugins hold and
+    a reserve.  For a higher number wsd raises its soft limit, as far as the hard limit lets it.  The start and `wsd
+    status` tell the number, and what it is made of."""
 
     max_message_bytes: SizeOrNone = 1_048_576
     """The largest message that a peer may send; a larger one gets Close 1009, from its header on where that tells.  A
@@ -263,6 +264,11 @@ class Listen(Table):
     backlog: int = Field(1024, ge=1, le=65_535)
     """Connections that the kernel holds until wsd accepts them; it allows net.core.somaxconn at most."""
 
+    accept: Literal["http", "raw"] = "http"
+    """What is spoken here.  "http": HTTP, from which WebSockets are upgraded.  "raw": nothing that wsd knows: each
+    connection goes to `default_protocol` as it is, a plugin with on_raw_receive, and what is about HTTP and WebSockets
+    below stays out."""
+
     protocols: Annotated[tuple[Token, ...], Strict(False), AfterValidator(each_once)] | None = Field(
         None, examples=[["echo", "lws-mirror-protocol"]]
     )
@@ -295,7 +301,7 @@ class Listen(Table):
 
     @model_validator(mode="after")
     def _clashes(self) -> Listen:
-        if clashes := [*address_clashes(self), *protocol_clashes(self)]:
+        if clashes := [*address_clashes(self), *protocol_clashes(self), *raw_clashes(self)]:
             raise clash_error(clashes)
         return self
 

@@ -26,9 +26,10 @@ from types import ModuleType
 from typing import Any, Final
 
 from wsd import config, log
+from wsd.binding import bind_hooks
 from wsd.errors import PluginError
 from wsd.faults import CATCHABLE
-from wsd.protocol import Protocol, bind_hooks
+from wsd.protocol import Protocol
 
 GROUP: Final = "wsd.plugins"
 """The entry point group of installed plugin packages."""

@@ -38,26 +38,40 @@ def resolve_account(config: Config) -> Account | None:
     Raises:
         ConfigError: the system does not know the user or the group.
     """
-    user, group = config.daemon.user, config.daemon.group
-    problems = []
+    account, problems = _look_up(config.daemon.user, config.daemon.group)
+    if problems:
+        raise ConfigError([Problem(str(config.path), f"daemon.{key}", text) for key, text in problems.items()])
+    return account
+
+
+def find_account(user: str, group: str) -> Account | None:
+    """The account of a user and a group, by name or by number; None if both are empty.
+
+    Raises:
+        StartError: the system does not know the user or the group.
+    """
+    account, problems = _look_up(user, group)
+    if problems:
+        raise StartError("; ".join(problems.values()))
+    return account
+
+
+def _look_up(user: str, group: str) -> tuple[Account | None, dict[str, str]]:
+    """The account, and what is wrong with `user` or `group`, by that name."""
+    problems = {}
     uid, gid = os.getuid(), os.getgid()
     if user:
         try:
             entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
             user, uid, gid = entry.pw_name, entry.pw_uid, entry.pw_gid
         except KeyError:
-            problems.append(
-                Problem(str(config.path), "daemon.user", f"no such user: {user!r}; create it or name another")
-            )
+            problems["user"] = f"no such user: {user!r}; create it or name another"
     if group:
         try:
             gid = grp.getgrgid(int(group)).gr_gid if group.isdecimal() else grp.getgrnam(group).gr_gid
         except KeyError:
-            text = f"no such group: {group!r}; create it or name another"
-            problems.append(Problem(str(config.path), "daemon.group", text))
-    if problems:
-        raise ConfigError(problems)
-    return Account(user, uid, gid) if user or group else None
+            problems["group"] = f"no such group: {group!r}; create it or name another"
+    return Account(user, uid, gid) if user or group else None, problems
 
 
 def check_may_become(account: Account | None) -> None:
@@ -67,9 +81,7 @@ def check_may_become(account: Account | None) -> None:
         StartError: another account is wanted, and we are not root.
     """
     if account is not None and os.geteuid() != 0 and not _is(account):
-        raise StartError(
-            f"only root can become {account} (daemon.user, daemon.group); start wsd as root or as {account}"
-        )
+        raise StartError(f"only root can become {account}, as user or group ask; start this as root or as {account}")
 
 
 def drop(account: Account) -> None:
@@ -89,7 +101,7 @@ def drop(account: Account) -> None:
         os.setresuid(account.uid, account.uid, account.uid)
     except OSError as error:
         raise StartError(
-            f"cannot become {account}: {error.strerror}; under systemd set User= in the unit instead of daemon.user"
+            f"cannot become {account}: {error.strerror}; under systemd set User= in the unit, and no user here"
         ) from None
     _verify_dropped(account)
 

@@ -1,7 +1,8 @@
-"""What a plugin author reads: `Protocol`, its hooks, the callback style, and how hooks are resolved.
+"""What a plugin author reads: `Protocol` and its hooks, and the callback style.
 
 Owns the plugin contract (libwebsockets' `struct lws_protocols` and its callback reasons).  Must not know sockets, the
-loop, plugin files or the configuration file: a wsi and a context are handed in and used by their documented names.
+loop, plugin files, the configuration or how hooks are resolved: a wsi and a context are handed in and used by their
+documented names.
 
 One instance of a protocol serves one context and all its listeners, so `self` is where rooms and counters live.
 """
@@ -9,19 +10,12 @@ One instance of a protocol serves one context and all its listeners, so `self` i
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from wsd import faults
-from wsd.errors import PluginError
-from wsd.options import Compression
-from wsd.reasons import CLIENT_REASONS, REASONS, Reason
 from wsd.wire.broadcast import Broadcast
-from wsd.wire.extensions import Settings
 
 if TYPE_CHECKING:
-    from wsd.config import Limits, ProtocolTable, Timeouts
     from wsd.context import Context
     from wsd.errors import ConnectError
     from wsd.wire.http import Headers, Request, Response
@@ -31,8 +25,8 @@ if TYPE_CHECKING:
 Answer = int | None
 """What a hook returns: None or `OK` to go on, `CLOSE` to close the connection.  Anything else truthy is a bug."""
 
-# RFC 9110 5.6.2 "token": the alphabet of a subprotocol's name (RFC 6455 4.1, point 10).
-TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+Callback = Callable[[Any, Any, Any, Any], Any]
+"""The one function of the callback style: `callback(wsi, reason, user, data)`; what it returns is the `Answer`."""
 
 
 class Peer(NamedTuple):
@@ -205,6 +199,60 @@ class Protocol:
     def on_closed_http(self, wsi: Wsi) -> None:
         """Called when a connection on which `on_http` ran ends without becoming a WebSocket.  Reason: CLOSED_HTTP."""
 
+    # -- a raw connection, or a descriptor --------------------------------------------------------------------------
+
+    def on_raw_adopt(self, wsi: Wsi) -> Answer:
+        """Called when `wsi` is there and its bytes can flow: a socket or descriptor that was adopted, a connection
+        that a listener with `accept = "raw"` took in, or one that was opened to a `tcp://` URL.
+
+        Bytes without messages: no opcode, no Close frame.  `wsi.is_descriptor` tells a pipe or tty from a socket.
+        Reason: RAW_ADOPT, RAW_CONNECTED for a connection that we opened, RAW_ADOPT_FILE for a descriptor.
+        """
+
+    def on_raw_receive(self, wsi: Wsi, data: bytes) -> Answer:
+        """Called with bytes as they arrived; `data` is yours to keep and never empty.
+
+        Reason: RAW_RX, RAW_RX_FILE.
+        """
+
+    def on_raw_writeable(self, wsi: Wsi) -> Answer:
+        """Called once after any number of `wsi.callback_on_writable()`, as `on_writeable` is.
+
+        `wsi.write(data)` sends bytes as they are.  Reason: RAW_WRITEABLE, RAW_WRITEABLE_FILE.
+        """
+
+    def on_raw_close(self, wsi: Wsi) -> None:
+        """Called exactly once for each wsi that had `on_raw_adopt`, when its descriptor is gone.
+
+        Reason: RAW_CLOSE, RAW_CLOSE_FILE.
+        """
+
+    # -- a reason of one's own ----------------------------------------------------------------------------------
+
+    def on_user(self, wsi: Wsi, reason: int, data: Any) -> Answer:
+        """Called for each wsi after `context.callback_all_protocol(protocol, reason, data)`.
+
+        In callback style `reason` arrives as the number it is, from `Reason.USER` on.
+        """
+
+    # -- external polling, on protocol 0 ------------------------------------------------------------------------
+
+    def on_add_poll_fd(self, fd: int, events: int) -> None:
+        """Called when `fd` is to be polled for `events`, bits of `select.POLLIN` and `select.POLLOUT`.
+
+        Only where the context was made with `external_poll=True`.  Unlike all others, these four hooks may run inside
+        another one; what they answer is ignored.  Reason: ADD_POLL_FD.
+        """
+
+    def on_del_poll_fd(self, fd: int) -> None:
+        """Called when `fd` is not to be polled any more; the descriptor still exists.  Reason: DEL_POLL_FD."""
+
+    def on_set_mode_poll_fd(self, fd: int, events: int) -> None:
+        """Called when `fd` is to be polled for `events` too.  Reason: SET_MODE_POLL_FD."""
+
+    def on_clear_mode_poll_fd(self, fd: int, events: int) -> None:
+        """Called when `fd` is not to be polled for `events` any more.  Reason: CLEAR_MODE_POLL_FD."""
+
     # -- deeds ----------------------------------------------------------------------------------------------------
 
     @property
@@ -230,101 +278,10 @@ HOOKS: dict[str, int] = {
 """Every hook's name and how many arguments it gets after `self`."""
 
 
-class Hooks:
-    """The hooks of one protocol, resolved: a bound method in each slot, or None where there is none."""
-
-    __slots__ = tuple(HOOKS)
-
-    if TYPE_CHECKING:  # the slots, for the type checker
-
-        def __getattr__(self, name: str) -> Callable[..., Any] | None: ...
-
-
-class Binding:
-    """One protocol as a context serves it: its hooks, resolved, and what holds for its connections.
-
-    `limits` and `timeouts` are the context's; what the protocol's class says wins over them, and what the operator
-    wrote for the protocol (`table`) over both.
-    """
-
-    __slots__ = (
-        "_compression",
-        "close_seconds",
-        "generation",
-        "hooks",
-        "is_retired",
-        "max_fragments",
-        "max_message_bytes",
-        "max_queue_bytes",
-        "on_destroyed",
-        "options",
-        "protocol",
-        "slow_reader_seconds",
-        "wsi_count",
-    )
-
-    def __init__(self, protocol: Protocol, limits: Limits, timeouts: Timeouts, table: ProtocolTable | None) -> None:
-        self.protocol = protocol
-        self.hooks = bind_hooks(protocol)
-        self.options: Any = None
-        self.generation = 1
-        self.is_retired = False
-        self.on_destroyed: Callable[[], None] | None = None
-        self.wsi_count = 0  # every wsi bound to it, in its handshake too
-        self.apply(limits, timeouts, table)
-
-    def apply(self, limits: Limits, timeouts: Timeouts, table: ProtocolTable | None) -> None:
-        """Take over what the operator wrote, at the start and again when a reload changed it.
-
-        Limits and times hold for messages from now on, compression for connections from now on.
-
-        Raises:
-            PluginError: no limit on messages for a protocol that has them assembled.
-        """
-        own = table.limits if table else None
-        time = table.timeouts if table else None
-        class_limit = self.protocol.max_message_bytes
-        default = limits.max_message_bytes if class_limit is None else class_limit
-        self.max_message_bytes: int = _first(own and own.max_message_bytes, default)
-        self.max_queue_bytes: int = _first(own and own.max_queue_bytes, limits.max_queue_bytes)
-        self.max_fragments: int = _first(own and own.max_fragments, limits.max_fragments)
-        self.close_seconds: float = _first(time and time.close_seconds, timeouts.close_seconds)
-        self.slow_reader_seconds: float = _first(time and time.slow_reader_seconds, timeouts.slow_reader_seconds)
-        self._compression = table.compression if table else None
-        if not self.max_message_bytes and self.hooks.on_message is not None:
-            raise PluginError(
-                f"{self.protocol.name}: max_message_bytes = 0 (no limit) is only for protocols with on_receive;"
-                " this one has on_message, which needs a limit"
-            )
-
-    def compression(self, base: Compression | None) -> Settings | None:
-        """How this end would compress messages on a connection of this protocol; None: not at all.
-
-        Args:
-            base: What the listener says; None: there is none, so the defaults.
-        """
-        chosen = Compression() if base is None else base
-        if self._compression is not None:
-            chosen = self._compression.over(chosen)
-        if not chosen.enabled:
-            return None
-        return Settings(
-            level=chosen.level,
-            memory_level=chosen.memory_level,
-            window_bits=chosen.window_bits,
-            context_takeover=chosen.context_takeover,
-            min_bytes=chosen.min_bytes,
-        )
-
-
-def _first(value: Any, default: Any) -> Any:
-    return default if value is None else value
-
-
 class CallbackProtocol(Protocol):
     """A protocol in callback style: one function for all reasons.  Made by `callback_protocol`."""
 
-    def __init__(self, name: str, callback: Callable[[Any, Reason, Any, Any], Any], session: Any, options: Any) -> None:
+    def __init__(self, name: str, callback: Callback, session: Any, options: Any) -> None:
         # The class attributes are per protocol here, since each such protocol is its own instance.
         self.name = name  # type: ignore[misc]
         self.Session = session  # type: ignore[misc]
@@ -334,7 +291,7 @@ class CallbackProtocol(Protocol):
 
 def callback_protocol(
     name: str, session: Callable[[], Any] | None = None, options: type[Any] | None = None
-) -> Callable[[Callable[[Any, Reason, Any, Any], Any]], CallbackProtocol]:
+) -> Callable[[Callback], CallbackProtocol]:
     """Make a protocol out of one `callback(wsi, reason, user, data)`, as in libwebsockets.
 
     Args:
@@ -346,114 +303,7 @@ def callback_protocol(
     and `user` are None where there is none.
     """
 
-    def decorate(callback: Callable[[Any, Reason, Any, Any], Any]) -> CallbackProtocol:
+    def decorate(callback: Callback) -> CallbackProtocol:
         return CallbackProtocol(name, callback, session, options)
 
     return decorate
-
-
-# Hooks whose first argument is no wsi: the callback gets None for wsi and user there.
-_WITHOUT_WSI = {"on_protocol_init", "on_protocol_destroy", "on_wakeup", "on_filter_network_connection"}
-
-
-def bind_hooks(protocol: Protocol) -> Hooks:
-    """Resolve every hook of `protocol` once.
-
-    Raises:
-        PluginError: an unknown `on_*` name, a coroutine or generator hook, a wrong number of arguments,
-            `on_receive` beside `on_message`, both styles at once, a name that is no token, `max_message_bytes` of 0
-            without `on_receive`.
-    """
-    if not isinstance(protocol.name, str) or not TOKEN.match(protocol.name):
-        raise faults.plugin_error(
-            type(protocol), f"the name of a protocol must be an HTTP token, found {protocol.name!r}"
-        )
-    _check_session(protocol)
-    hooks = Hooks()
-    own = _class_hooks(protocol)
-    if isinstance(protocol, CallbackProtocol):
-        if own:
-            raise faults.plugin_error(
-                own[sorted(own)[0]], f"{protocol.name}: hooks beside a callback function; use one style"
-            )
-        faults.check_callable(protocol.callback, 4, protocol.name, "callback(wsi, reason, user, data)")
-        for name in HOOKS:
-            reason = REASONS.get(name)
-            setattr(hooks, name, None if reason is None else _callback_slot(protocol.callback, reason, name))
-        return hooks
-    if own.keys() >= {"on_receive", "on_message"}:
-        raise faults.plugin_error(
-            own["on_message"], f"{protocol.name}: on_receive and on_message exclude each other; keep one"
-        )
-    limit = protocol.max_message_bytes
-    if limit == 0 and "on_message" in own:
-        raise faults.plugin_error(
-            own["on_message"], f"{protocol.name}: max_message_bytes = 0 (no limit) needs on_receive"
-        )
-    for name, count in HOOKS.items():
-        # The bound method is what the loop calls, so a static or class method is judged by what it really takes.
-        hook = getattr(protocol, name) if name in own else None
-        if name in own:
-            faults.check_callable(hook, count, protocol.name, _signature_text(name))
-        setattr(hooks, name, hook)
-    return hooks
-
-
-def _check_session(protocol: Any) -> None:
-    """Raise unless `Session` can be called without arguments, as far as that can be known before."""
-    factory = protocol.Session
-    if factory is None:
-        return
-    if not callable(factory):
-        found = type(factory).__name__
-        raise faults.plugin_error(
-            type(protocol), f"{protocol.name}: Session must be a class or function, found {found}"
-        )
-    try:
-        inspect.signature(factory).bind()
-    except TypeError:
-        text = "Session is called without arguments (with `self` if it is a function in the class)"
-        raise faults.plugin_error(factory, f"{protocol.name}: {text}") from None
-    except ValueError:  # a built-in type that does not tell, like dict
-        pass
-
-
-def _class_hooks(protocol: Protocol) -> dict[str, Callable[..., Any]]:
-    """Every `on_*` that the protocol's classes define below `Protocol`; an unknown one is an error."""
-    own: dict[str, Callable[..., Any]] = {}
-    for name in dir(type(protocol)):
-        method = getattr(type(protocol), name)
-        if not name.startswith("on_") or method is getattr(Protocol, name, None):
-            continue
-        if name not in HOOKS:
-            raise faults.plugin_error(method, f"{protocol.name}: no such hook: {name}{_nearest(name)}")
-        own[name] = method
-    return own
-
-
-def _nearest(name: str) -> str:
-    import difflib  # only ever needed on the way to an error
-
-    close = difflib.get_close_matches(name, HOOKS, 1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _signature_text(hook: str) -> str:
-    return f"{hook}({', '.join(inspect.signature(getattr(Protocol, hook)).parameters)})"
-
-
-def _callback_slot(callback: Callable[[Any, Reason, Any, Any], Any], reason: Reason, hook: str) -> Callable[..., Any]:
-    """The callable for one slot: it turns the hook's arguments into the callback's four."""
-    if hook in _WITHOUT_WSI:
-        return lambda *data: callback(None, reason, None, _pack(data))
-    client = CLIENT_REASONS.get(reason, reason)
-    if HOOKS[hook] == 1:
-        return lambda wsi: callback(wsi, client if wsi.is_client else reason, wsi.session, None)
-    if HOOKS[hook] == 2:
-        return lambda wsi, data: callback(wsi, client if wsi.is_client else reason, wsi.session, data)
-    return lambda wsi, *data: callback(wsi, client if wsi.is_client else reason, wsi.session, data)
-
-
-def _pack(data: tuple[Any, ...]) -> Any:
-    """LWS's one `in` argument: None, the one value, or all of them."""
-    return data if len(data) > 1 else data[0] if data else None

@@ -38,11 +38,24 @@ class Reason(IntEnum):
     CLIENT_CONFIRM_EXTENSION_SUPPORTED = 26
     PROTOCOL_INIT = 27
     PROTOCOL_DESTROY = 28
+    ADD_POLL_FD = 32
+    DEL_POLL_FD = 33
     WS_PEER_INITIATED_CLOSE = 38
     ADD_HEADERS = 53
+    RAW_RX = 59
+    RAW_CLOSE = 60
+    RAW_WRITEABLE = 61
+    RAW_ADOPT = 62
+    RAW_ADOPT_FILE = 63
+    RAW_RX_FILE = 64
+    RAW_WRITEABLE_FILE = 65
+    RAW_CLOSE_FILE = 66
     EVENT_WAIT_CANCELLED = 71
     TIMER = 73
     CLIENT_CLOSED = 75
+    RAW_CONNECTED = 101
+    SET_MODE_POLL_FD = 900  # libwebsockets 1.2 had these two, as 27 and 28; today's has one reason in their place
+    CLEAR_MODE_POLL_FD = 901
     USER = 1000
 
 
@@ -70,8 +83,16 @@ REASONS: Final = {
     "on_http_body_completion": Reason.HTTP_BODY_COMPLETION,
     "on_http_writeable": Reason.HTTP_WRITEABLE,
     "on_closed_http": Reason.CLOSED_HTTP,
+    "on_raw_adopt": Reason.RAW_ADOPT,
+    "on_raw_receive": Reason.RAW_RX,
+    "on_raw_writeable": Reason.RAW_WRITEABLE,
+    "on_raw_close": Reason.RAW_CLOSE,
+    "on_add_poll_fd": Reason.ADD_POLL_FD,
+    "on_del_poll_fd": Reason.DEL_POLL_FD,
+    "on_set_mode_poll_fd": Reason.SET_MODE_POLL_FD,
+    "on_clear_mode_poll_fd": Reason.CLEAR_MODE_POLL_FD,
 }
-"""The reason of each hook; `on_message` has none, since libwebsockets assembles nothing."""
+"""The reason of each hook; `on_message` has none, as libwebsockets assembles nothing, `on_user` any from USER on."""
 
 CLIENT_REASONS: Final = {
     Reason.ESTABLISHED: Reason.CLIENT_ESTABLISHED,
@@ -79,5 +100,14 @@ CLIENT_REASONS: Final = {
     Reason.SERVER_WRITEABLE: Reason.CLIENT_WRITEABLE,
     Reason.RECEIVE_PONG: Reason.CLIENT_RECEIVE_PONG,
     Reason.CLOSED: Reason.CLIENT_CLOSED,
+    Reason.RAW_ADOPT: Reason.RAW_CONNECTED,
 }
 """The reasons that are others on a connection that we opened."""
+
+FILE_REASONS: Final = {
+    Reason.RAW_ADOPT: Reason.RAW_ADOPT_FILE,
+    Reason.RAW_RX: Reason.RAW_RX_FILE,
+    Reason.RAW_WRITEABLE: Reason.RAW_WRITEABLE_FILE,
+    Reason.RAW_CLOSE: Reason.RAW_CLOSE_FILE,
+}
+"""The reasons that are others for a descriptor that was adopted."""

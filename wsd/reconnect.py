@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from wsd import log
 
 if TYPE_CHECKING:
+    from wsd.binding import Binding
     from wsd.context import Context
-    from wsd.protocol import Binding
     from wsd.timers import Timer
     from wsd.wsi import Wsi
 

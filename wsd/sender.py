@@ -15,7 +15,7 @@ from wsd import faults, log
 from wsd.errors import Reject
 from wsd.reasons import CLOSE, OK
 from wsd.stream import HOLD_OUTPUT, HOLD_PLUGIN, HOLD_ROLE, LOW_WATER, NoPipe, Stream
-from wsd.transport import SocketPipe
+from wsd.transport import Pipe
 from wsd.wire import frames
 from wsd.wire.closing import ANSWERING_ENDED, CLOSING, DRAINING, HTTP, LOCAL_CLOSE, OPEN, PUT
 from wsd.wire.mask import mask
@@ -23,25 +23,12 @@ from wsd.wire.parser import Parser
 from wsd.wire.response import Response
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
+    from wsd.binding import Binding
     from wsd.context import Context
-    from wsd.protocol import Binding
+    from wsd.role import Role
     from wsd.timers import Timer
     from wsd.wire.broadcast import Broadcast
     from wsd.wire.deflate import Deflater
-
-    class Role(Protocol):
-        """Who has the bytes of a wsi that is no WebSocket yet, and hears what happens to it."""
-
-        def receive(self, data: bytes) -> None: ...
-        def writable(self) -> None: ...
-        def write(self, data: bytes, final: bool) -> None: ...
-        def end_of_input(self) -> None: ...
-        def timed_out(self) -> None: ...
-        def close_asked(self) -> None: ...
-        def stop(self) -> None: ...
-        def closed(self) -> None: ...
 
 
 # The hooks that refuse an upgrade with a status of their own; out of any other, Reject is a mistake.
@@ -86,8 +73,11 @@ class Sender(Stream):
         "_deflater",
         "_is_answering",
         "_is_asked",
+        "_has_answers",
         "_is_client",
+        "_is_delivering",
         "_is_own_close",
+        "_is_raw",
         "_is_writing",
         "_keepalive",
         "_open_opcode",
@@ -101,16 +91,19 @@ class Sender(Stream):
         "role",
     )
 
-    def __init__(self, context: Context, pipe: SocketPipe | NoPipe, binding: Binding, is_client: bool) -> None:
+    def __init__(self, context: Context, pipe: Pipe | NoPipe, binding: Binding, is_client: bool) -> None:
         super().__init__(context, pipe, binding)
         self.role: Role | None = None
         self._is_client = is_client
         self._parser: Parser | None = None
         self._deflater: Deflater | None = None
         self._is_asked = False  # on_writeable was asked for
+        self._is_raw = False  # for good: bytes are handed out as they come, to the hooks for that
         self._is_writing = False  # inside on_writeable: write() is allowed
         self._is_answering = False  # inside the on_writeable that answers what came before the peer's close
         self._open_opcode = 0  # of the message that was written with final=False
+        self._is_delivering = False  # inside a hook that got something from the peer
+        self._has_answers = False  # it was asked for there, so what it writes is an answer
         self._owed = 0  # pieces delivered that the plugin may still want to answer
         # From send() and broadcast(): whole frames; or first byte and payload, where the frame is made when it leaves:
         # compression has to see messages in the order in which they travel.
@@ -124,11 +117,25 @@ class Sender(Stream):
         self._timeout: Timer | None = None
         self._keepalive: Timer | None = None
 
+    def _may_wait_for_reader(self) -> bool:
+        """Never inside a message: a peer that reads nothing until it has sent all of it would wait for us for ever.
+        Nor as a client: two ends of which each waits for the other to read would wait for ever as well."""
+        return not self._is_client and not self._is_mid_message()
+
     def _is_mid_message(self) -> bool:
         return self._parser is not None and self._parser.is_mid_message
 
     def _forget_input(self) -> None:
         """Nothing that was read and not delivered will be."""
+        raise NotImplementedError
+
+    def note_end(self, code: int, close_reason: str, why: str) -> None:
+        """Why a raw wsi ends."""
+        raise NotImplementedError
+
+    @property
+    def is_established(self) -> bool:
+        """Whether something can be sent."""
         raise NotImplementedError
 
     @property
@@ -142,6 +149,8 @@ class Sender(Stream):
         if self._state > OPEN and not self._is_answering:
             return CLOSE
         self._is_asked = True
+        if self._is_delivering:
+            self._has_answers = True
         if not self._is_listed:
             self._list()
         return OK
@@ -150,6 +159,8 @@ class Sender(Stream):
 
     def write(self, data: str | bytes | bytearray | memoryview, opcode: int | None = None, final: bool = True) -> int:
         """Send a message, or with `final=False` a fragment of one; only inside `on_writeable`.
+
+        On a raw wsi, bytes as they are, inside `on_raw_writeable`; neither opcode nor final means anything there.
 
         Args:
             data: `str` is sent as text, anything else as binary; mutable buffers are copied.
@@ -226,10 +237,10 @@ class Sender(Stream):
 
         It is queued and leaves in order; while a message that was begun with `write(..., final=False)` is open, it
         waits for its end.  Answers OK; or CLOSE when the wsi is closing, or when its queue is over `max_queue_bytes`:
-        then it is closed with 1008.
+        then it is closed with 1008.  On a raw wsi it is bytes that are sent as they are, `str` as UTF-8.
         """
         if self._state != OPEN and not self._is_answering:
-            return CLOSE
+            return self._send_raw(message)
         if self._deflater is None and not self._is_client:
             return self._enqueue(frames.encode_message(message))
         return self._enqueue(frames.message_parts(message))
@@ -237,10 +248,16 @@ class Sender(Stream):
     def send_shared(self, message: Broadcast) -> int:
         """`send` for a message that goes to many: `Protocol.broadcast`."""
         if self._state != OPEN and not self._is_answering:
-            return CLOSE
+            return self._send_raw(message.parts[1])
         if self._deflater is not None:
             return self._enqueue(message.parts_for(self._deflater))
         return self._enqueue(message.parts if self._is_client else message.frame)
+
+    def _send_raw(self, data: str | bytes | bytearray | memoryview) -> int:
+        """`send` where there is no open WebSocket."""
+        if not self._is_raw or self._state != HTTP:
+            return CLOSE
+        return self._enqueue(data.encode() if isinstance(data, str) else bytes(memoryview(data)))
 
     def _enqueue(self, entry: bytes | tuple[int, bytes]) -> int:
         if self._queue_bytes + self._output.size >= self.binding.max_queue_bytes:
@@ -278,7 +295,8 @@ class Sender(Stream):
 
         What was written or sent before leaves first, then the Close frame; the peer's answer is awaited within the
         closing deadline.  No `on_receive`, `on_message` or `on_writeable` comes after it.  A second close changes
-        nothing.  LWS: lws_close_reason, and returning -1.
+        nothing.  A raw wsi has no Close frame, and code and reason mean nothing there.  LWS: lws_close_reason, and
+        returning -1.
 
         Raises:
             ValueError: a code that must not be sent (RFC 6455 7.4).
@@ -290,7 +308,10 @@ class Sender(Stream):
     def _note_close(self, code: int, close_reason: str) -> int:
         """`close`, by whomever on our side."""
         if self._state == HTTP and self.role is not None:
+            if self._is_raw:
+                self.note_end(code, close_reason, "closed by us")
             self.role.close_asked()
+            return OK if self._is_raw else CLOSE
         if self._state != OPEN:
             return CLOSE
         self._begin_close(LOCAL_CLOSE, (code, close_reason), "closed by us")
@@ -303,12 +324,23 @@ class Sender(Stream):
         self._close = close
         self._why = self._why or why
         self._forget_input()
-        for timer in (self._timer, self._timeout, self._keepalive):
-            if timer is not None:
-                timer.cancel()
+        self._stop_clocks()
         self.set_deadline(self.binding.close_seconds)
         self._set_hold(HOLD_PLUGIN | HOLD_ROLE | HOLD_OUTPUT, False)
         self._list_once()
+
+    def _stop_clocks(self) -> None:
+        """The end of those that run while a connection is open."""
+        for timer in (self._timer, self._timeout, self._keepalive):
+            if timer is not None:
+                timer.cancel()
+
+    def finish(self, *, has_ended: bool = False) -> None:
+        """As `Stream.finish`; what `send()` has queued leaves too, and what was not delivered will not be."""
+        self._drain_queue(1 << 62)
+        self._forget_input()
+        self._stop_clocks()
+        super().finish(has_ended=has_ended)
 
     # -- hooks ------------------------------------------------------------------------------------------------------
 
@@ -339,18 +371,18 @@ class Sender(Stream):
         self.context.counters.plugin_errors += 1
         faults.report_exception(f"{self.binding.protocol.name}.{name}", error, self.tag)
         self._is_writing = False
-        if self._state == OPEN:
+        if self.is_established:
             self._note_close(frames.INTERNAL, "internal error")
 
     def _hook_answered(self, name: str, answer: Any) -> None:
         """Something truthy: CLOSE, or a mistake."""
         if faults.is_answer(answer):
-            if self._state == OPEN:
+            if self.is_established:
                 self.close(frames.NORMAL)
             return
         self.context.counters.plugin_errors += 1
         faults.report_answer(f"{self.binding.protocol.name}.{name}", answer, self.tag)
-        if self._state == OPEN:
+        if self.is_established:
             self._note_close(frames.INTERNAL, "internal error")
 
     # -- the write pass ---------------------------------------------------------------------------------------------
@@ -373,12 +405,8 @@ class Sender(Stream):
             if self._is_asked and output.size < LOW_WATER and (self._open_opcode or not self._queue):
                 self._ask_plugin(self.binding.hooks.on_writeable)
         elif self._state == HTTP:
-            if self._is_asked and output.size < LOW_WATER:
-                self._is_asked = False
-                self._is_writing = True
-                assert self.role is not None
-                self.role.writable()
-                self._is_writing = False
+            if not self._ask_role():
+                return
         elif CLOSING <= self._state <= ANSWERING_ENDED:
             self._answer_and_close()
         if output.size:
@@ -388,6 +416,22 @@ class Sender(Stream):
                 self._list_once()
         else:
             self._after_close()
+
+    def _ask_role(self) -> bool:
+        """The role's part in the write pass; reports whether there is more to do in this one."""
+        if self._is_raw:
+            if not self.is_established:
+                return False  # until the plugin has it nothing leaves, and then it is listed again
+            self._drain_queue(LOW_WATER)
+        if self._is_asked and self._output.size < LOW_WATER and not self._queue:
+            self._is_asked = False
+            if self._owed:
+                self._owed -= 1
+            self._is_writing = True
+            assert self.role is not None
+            self.role.writable()
+            self._is_writing = False
+        return True
 
     def _ask_plugin(self, hook: Any) -> None:
         """One `on_writeable`, during which `write()` is allowed."""
@@ -405,6 +449,9 @@ class Sender(Stream):
             self._is_writing = False
             if answer:
                 self._hook_answered("on_writeable", answer)
+        if not self._is_asked:
+            self._has_answers = False
+            self._owed = 0
 
     def _drain_queue(self, limit: int) -> None:
         """Move whole messages from the queue to the output; they wait while a fragmented one is open."""

@@ -38,8 +38,6 @@ STOP_MARGIN_SECONDS: Final = 2.0
 # A second SIGTERM that finds the first unheard for so long means that a plugin blocks the loop.
 _UNHEARD_SECONDS: Final = 1.0
 
-_GONE_SECONDS: Final = 1.0  # how long a start waits for the end of a daemon that has failed
-
 _STATUS_SECONDS: Final = 10.0  # how often STATUS= is renewed where no watchdog timer does it
 _SYSLOG_RETRY_SECONDS: Final = 1.0
 
@@ -57,8 +55,7 @@ def start(config: Config) -> int:
     check_start(config, foreground=False)
     status = process.launch(lambda readiness: _serve(config, readiness, None))
     if status:
-        # It has said why and is about to be gone; whoever tries again at once must not find it still holding the lock.
-        process.wait_released(pidfile(config, foreground=False).path, _GONE_SECONDS)
+        process.wait_released(pidfile(config, foreground=False).path, process.GONE_SECONDS)
     return status
 
 
@@ -316,7 +313,8 @@ class Server:
         # comes while plugins load is handled by the first turn.
         self.signals = Signals(self.context, self.handle, self.give_up)
         self.assembly.start()
-        log.notice("at most %d connections", self.context.max_connections)
+        self.context.renew_limit()  # the listeners and the plugins have opened what they need
+        log.notice("at most %s", self.context.connection_limit)
         self._print_addresses()
         self.notifier.ready(self.status_line())
         self.readiness.done(0)
@@ -452,6 +450,7 @@ class Server:
             "stopping": context.stopping,
             "connections": context.wsi_count,
             "max_connections": context.max_connections,
+            "descriptors": context.connection_limit.as_dict(),
             "listeners": self.assembly.listener_status(),
             "protocols": self.assembly.protocol_status(),
             "counters": context.counters.as_dict(),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from wsd import log
 from wsd.errors import PipeBroken
-from wsd.transport import ERROR, READ, WRITE, Output, SocketPipe
+from wsd.transport import ERROR, READ, WRITE, Output, Pipe
 from wsd.wire.closing import (
     DEAD,
     DRAINING,
@@ -20,11 +20,13 @@ from wsd.wire.closing import (
     LOST,
     NEXT,
     OPEN,
+    PEER_END,
+    STATES,
 )
 
 if TYPE_CHECKING:
+    from wsd.binding import Binding
     from wsd.context import Context
-    from wsd.protocol import Binding
     from wsd.timers import Timer
 
 # A hook is asked for more while less than this waits for the kernel, and reading stops while more does: what one
@@ -36,6 +38,9 @@ HOLD_PLUGIN: Final = 1  # rx_flow_control(False)
 HOLD_ROLE: Final = 2  # a response is being produced
 HOLD_OUTPUT: Final = 4  # the peer does not read what we send
 HOLD_END: Final = 8  # there is none any more: a stream at its end stays readable for ever
+
+# In the place of what is polled for: nothing, not even hang-ups, which no mask keeps away.
+PARKED: Final = -1
 
 
 class NoPipe:
@@ -68,11 +73,11 @@ class Stream:
         "context",
     )
 
-    def __init__(self, context: Context, pipe: SocketPipe | NoPipe, binding: Binding) -> None:
+    def __init__(self, context: Context, pipe: Pipe | NoPipe, binding: Binding) -> None:
         self.context = context
         self.binding = binding
         binding.wsi_count += 1
-        self._pipe: SocketPipe = pipe  # type: ignore[assignment]  # of a NoPipe only the descriptor is asked for
+        self._pipe: Pipe = pipe  # type: ignore[assignment]  # of a NoPipe only the descriptor is asked for
         self._output = Output(self._pipe)
         self._state = HTTP
         self._mask = READ
@@ -89,6 +94,8 @@ class Stream:
         after = NEXT[self._state].get(event)
         if after is None:
             return False
+        if log.is_on(log.DEBUG):
+            log.debug("%s: %s, from %s to %s", self.tag, event, STATES[self._state], STATES[after])
         self._state = after
         if after == DEAD:
             self.context.note_dead(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
@@ -103,8 +110,8 @@ class Stream:
         """The descriptor is readable and nobody holds the input back."""
         raise NotImplementedError
 
-    def _is_mid_message(self) -> bool:
-        """Reports whether the peer has begun a message and not ended it."""
+    def _may_wait_for_reader(self) -> bool:
+        """Reports whether reading may stop because the peer does not read."""
         raise NotImplementedError
 
     def _input_allowed(self) -> None:
@@ -123,6 +130,16 @@ class Stream:
     def fileno(self) -> int:
         """The descriptor, -1 after `on_closed`."""
         return self._pipe.fileno()
+
+    def watch(self) -> None:
+        """Be told by the selector from now on."""
+        if self._pipe.fileno() >= 0:
+            self.context.watch(self._pipe.fileno(), self._mask, self.on_events)
+
+    def unwatch(self) -> None:
+        """The end of `watch`; before the descriptor is closed."""
+        if self._mask != PARKED and self._pipe.fileno() >= 0:
+            self.context.unwatch(self._pipe.fileno())
 
     def put(self, data: bytes) -> None:
         """Add raw bytes to what leaves in the next write pass (the role's way)."""
@@ -150,8 +167,18 @@ class Stream:
         """Tell the selector what we wait for, if that changed."""
         mask = (0 if self._hold else READ) | (WRITE if self._output.is_choked else 0)
         if mask != self._mask and self._state != DEAD:
-            self._mask = mask
-            self.context.set_interest(self._pipe.fileno(), mask)
+            if self._mask != PARKED:
+                self._mask = mask
+                self.context.set_interest(self._pipe.fileno(), mask)
+            elif not self._hold:
+                self._mask = mask
+                self.watch()
+
+    def _park(self) -> None:
+        """Leave the table until nobody holds the input back: a hang-up is told as long as it lasts."""
+        if self._mask != PARKED:
+            self.unwatch()
+            self._mask = PARKED
 
     def on_events(self, mask: int) -> None:
         """The selector has something for this wsi."""
@@ -163,12 +190,23 @@ class Stream:
         if mask & READ and not self._hold:
             self._read()
         elif mask & ERROR:
-            # Bytes may lie before the reset, but nobody wants them now, and waiting for that would be a spin.
-            self._lost(self._pipe.error_text() or "connection ended while paused")
+            self._hung_up(mask)
 
-    def finish(self) -> None:
-        """Let what was put leave, then end the connection in order: SHUT_WR, and input discarded until its end."""
+    def _hung_up(self, mask: int) -> None:
+        """Both directions have ended, and nobody reads."""
+        # Bytes may lie before the reset, but nobody wants them now, and waiting for that would be a spin.
+        self._lost(self._pipe.error_text() or "connection ended while paused")
+
+    def finish(self, *, has_ended: bool = False) -> None:
+        """Let what was put leave, then end the connection in order: SHUT_WR, and input discarded until its end.
+
+        Args:
+            has_ended: There is no end to wait for: the peer's stream is over, or it is no stream with two ends.
+        """
         if self._move(FINISH):
+            if has_ended:
+                self._move(PEER_END)
+                self._set_hold(HOLD_END, True)
             self.set_deadline(self.binding.close_seconds)
             self._want_end()
 
@@ -207,8 +245,7 @@ class Stream:
             if self._slow_timer is None and self._state <= OPEN:
                 self._fetched = self._count_fetched()
                 self._slow_timer = self.context.call_at(self.binding.slow_reader_seconds, self._check_slow_reader)
-            # Never inside a message: a peer that reads nothing until it has sent all of it would wait for us for ever.
-            if self._state <= OPEN and output.size + self._queue_bytes >= LOW_WATER and not self._is_mid_message():
+            if self._state <= OPEN and output.size + self._queue_bytes >= LOW_WATER and self._may_wait_for_reader():
                 self._set_hold(HOLD_OUTPUT, True)
         else:
             if self._slow_timer is not None:

@@ -13,13 +13,13 @@ from wsd import log
 from wsd.reasons import CLOSE, OK
 from wsd.sender import Sender
 from wsd.stream import NoPipe
-from wsd.transport import SocketPipe
+from wsd.transport import Pipe
 from wsd.wire import frames
 from wsd.wire.closing import OPEN
 
 if TYPE_CHECKING:
+    from wsd.binding import Binding
     from wsd.context import Context
-    from wsd.protocol import Binding
 
 
 class Timed(Sender):
@@ -27,9 +27,7 @@ class Timed(Sender):
 
     __slots__ = ("_last_read", "_ping_mark", "_pinged", "number")
 
-    def __init__(
-        self, context: Context, pipe: SocketPipe | NoPipe, binding: Binding, is_client: bool, number: int
-    ) -> None:
+    def __init__(self, context: Context, pipe: Pipe | NoPipe, binding: Binding, is_client: bool, number: int) -> None:
         super().__init__(context, pipe, binding, is_client)
         self.number = number
         self._last_read = context.now
@@ -47,7 +45,7 @@ class Timed(Sender):
 
     def _timer_due(self) -> None:
         self._timer = None
-        if self.binding.hooks.on_timer is not None and self._state == OPEN:
+        if self.binding.hooks.on_timer is not None and self.is_established:
             self.call("on_timer", self.binding.hooks.on_timer, self)
 
     def set_timeout(self, seconds: float | None) -> int:

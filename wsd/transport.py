@@ -1,7 +1,7 @@
 """The plain byte pipe: a TCP or Unix socket, non-blocking.
 
-Owns the system calls of one connection and what their errors mean; `errno` never leaves this file.  Must not know
-frames, wsi or the loop.  TLS offers the same methods.
+Owns the system calls of one connection and what their errors mean; `errno` never leaves this file and `descriptor.py`,
+which offers the same methods for what is no socket.  Must not know frames, wsi or the loop.
 """
 
 from __future__ import annotations
@@ -14,25 +14,39 @@ import socket
 import termios
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final
+from typing import Final, Protocol
 
 from wsd.errors import PipeBroken
 
 # What a selector is asked for and tells, as epoll has it.
 READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
-ERROR: Final = select.EPOLLERR | select.EPOLLHUP
+BROKEN: Final = select.EPOLLERR
+ERROR: Final = BROKEN | select.EPOLLHUP
 
 # "Nothing now, come back": the two names that POSIX allows for it, and a signal in between.
-_RETRY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+RETRY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
 
 # Linux takes at most this many buffers in one sendmsg (UIO_MAXIOV).
-_MAX_BUFFERS: Final = 1024
+MAX_BUFFERS: Final = 1024
 
 # Up to here, copying buffers into one costs less than the kernel's walk over a vector of them.
 _JOIN_BYTES: Final = 32768
 
 _INT: Final = Struct("i")  # what the ioctl fills in
+
+
+class Pipe(Protocol):
+    """A byte pipe; what its methods mean is written at `SocketPipe`."""
+
+    def fileno(self) -> int: ...
+    def receive_into(self, buffer: bytearray) -> int: ...
+    def send(self, data: bytes | memoryview) -> int: ...
+    def send_many(self, buffers: Sequence[bytes | memoryview]) -> int: ...
+    def in_flight(self) -> int: ...
+    def shutdown_write(self) -> None: ...
+    def close(self) -> None: ...
+    def error_text(self) -> str: ...
 
 
 class SocketPipe:
@@ -57,9 +71,9 @@ class SocketPipe:
         try:
             return self._sock.recv_into(buffer)
         except OSError as error:
-            if error.errno in _RETRY:
+            if error.errno in RETRY:
                 return -1
-            raise PipeBroken(_text(error)) from None
+            raise PipeBroken(text_of(error)) from None
 
     def send(self, data: bytes | memoryview) -> int:
         """Give `data` to the kernel: how many bytes it took, 0 when it takes none now.
@@ -70,18 +84,18 @@ class SocketPipe:
         try:
             return self._sock.send(data)
         except OSError as error:
-            if error.errno in _RETRY:
+            if error.errno in RETRY:
                 return 0
-            raise PipeBroken(_text(error)) from None
+            raise PipeBroken(text_of(error)) from None
 
     def send_many(self, buffers: Sequence[bytes | memoryview]) -> int:
         """Give several buffers to the kernel in one call, without joining them; answers and raises as `send`."""
         try:
-            return self._sock.sendmsg(buffers[:_MAX_BUFFERS])
+            return self._sock.sendmsg(buffers[:MAX_BUFFERS])
         except OSError as error:
-            if error.errno in _RETRY:
+            if error.errno in RETRY:
                 return 0
-            raise PipeBroken(_text(error)) from None
+            raise PipeBroken(text_of(error)) from None
 
     def in_flight(self) -> int:
         """How many bytes the kernel took and the peer has not acknowledged, roughly."""
@@ -101,7 +115,7 @@ class SocketPipe:
         try:
             number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         except OSError as error:
-            return _text(error)
+            return text_of(error)
         return _name(number) if number else ""
 
 
@@ -114,7 +128,7 @@ class Output:
 
     __slots__ = ("_buffers", "_pipe", "is_choked", "size", "taken")
 
-    def __init__(self, pipe: SocketPipe) -> None:
+    def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self._buffers: list[bytes | memoryview] = []
         self.size = 0  # bytes waiting
@@ -179,7 +193,8 @@ def set_keepalive(sock: socket.socket, time_seconds: float, probes: int, interva
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, (idle + probes * interval) * 1000)
 
 
-def _text(error: OSError) -> str:
+def text_of(error: OSError) -> str:
+    """The system's name for what went wrong: ECONNRESET."""
     return _name(error.errno or 0) if error.errno else str(error)
 
 

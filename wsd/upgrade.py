@@ -17,7 +17,7 @@ from wsd.wire.headers import Headers
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wsd.protocol import Binding
+    from wsd.binding import Binding
     from wsd.wire.http import Request
     from wsd.wsi import Wsi
 
@@ -49,20 +49,20 @@ def negotiate(wsi: Wsi, request: Request) -> Agreed | None:
         HandshakeError: it is refused.
     """
     asked = check_upgrade(request)
-    listener = wsi.listener
-    assert listener is not None
-    _admit(wsi, request, listener.allowed_origins)
-    binding, subprotocol = choose_subprotocol(asked, request.path, listener.bindings, listener.paths, listener.default)
+    menu = wsi.menu
+    assert menu is not None
+    _admit(wsi, request, menu.allowed_origins)
+    binding, subprotocol = choose_subprotocol(asked, request.path, menu.bindings, menu.paths, menu.default)
     http, http_session = wsi.binding, wsi.session
     wsi.bind(binding)
     agreed = None
     try:
-        agreed = _ask(wsi, request, asked, subprotocol, binding.compression(listener.config.compression))
+        agreed = _ask(wsi, request, asked, subprotocol, binding.compression(menu.config.compression))
     finally:
-        if agreed is None or wsi.is_closing:
+        if agreed is None:
             wsi.bind(http)
             wsi.session = http_session
-    return None if wsi.is_closing else agreed
+    return agreed
 
 
 def _admit(wsi: Wsi, request: Request, allowed_origins: Sequence[str]) -> None:
@@ -79,17 +79,24 @@ def _admit(wsi: Wsi, request: Request, allowed_origins: Sequence[str]) -> None:
         raise HandshakeError(403, "pages of this origin may not connect here")
 
 
-def _ask(wsi: Wsi, request: Request, asked: Upgrade, subprotocol: str | None, settings: Settings | None) -> Agreed:
-    """Make the session, ask the protocol's hooks, whose Reject is a HandshakeError; gives the 101 and what it says."""
+def _ask(
+    wsi: Wsi, request: Request, asked: Upgrade, subprotocol: str | None, settings: Settings | None
+) -> Agreed | None:
+    """Make the session, ask the protocol's hooks, whose Reject is a HandshakeError; gives the 101 and what it says.
+
+    None: one of them called `wsi.close()`, and no further one is asked.
+    """
     hooks = wsi.binding.hooks
     check_answer(wsi, make_session(wsi, wsi.binding))
     if hooks.on_filter_protocol_connection is not None:
         hook = hooks.on_filter_protocol_connection
         check_answer(wsi, wsi.call("on_filter_protocol_connection", hook, wsi, request))
-    agreement = _agree(wsi, asked.extensions, settings)
+    agreement = None if wsi.is_closing else _agree(wsi, asked.extensions, settings)
     headers = Headers()
-    if hooks.on_add_headers is not None:
+    if hooks.on_add_headers is not None and not wsi.is_closing:
         check_answer(wsi, wsi.call("on_add_headers", hooks.on_add_headers, wsi, headers))
+    if wsi.is_closing:
+        return None
     extensions = "" if agreement is None else agreement.header
     try:
         head = encode_101(accept_key(asked.key), subprotocol, headers, extensions=extensions)

@@ -27,7 +27,7 @@ from wsd.wire.http import Request, Response, error_page
 
 if TYPE_CHECKING:
     from wsd.context import Context
-    from wsd.listener import Listener
+    from wsd.incoming import Menu
     from wsd.wsi import Wsi
 
 # What is read from a file at once: as much as the role wants to have waiting for a peer.
@@ -108,19 +108,19 @@ class Http(Protocol):
             # RFC 9110 9.1: "an origin server [...] MUST generate an Allow header field in a 405 response" (15.5.6).
             if request.method not in ("GET", "HEAD"):
                 raise HandshakeError(405, f"{request.method} is not for what is here", [("Allow", "GET, HEAD")])
-            listener = wsi.listener
-            assert listener is not None  # only a server's wsi speaks HTTP
-            if listener.static_folder:
-                return _static(listener.static_folder, request)
-            return self._built_in(listener, request)
+            menu = wsi.menu
+            assert menu is not None  # only a server's wsi speaks HTTP
+            if menu.static_folder:
+                return _static(menu.static_folder, request)
+            return self._built_in(menu, request)
         except HandshakeError as error:
             return error_page(error.status, error.text, error.headers)
 
-    def _built_in(self, listener: Listener, request: Request) -> Response:
+    def _built_in(self, menu: Menu, request: Request) -> Response:
         path = request.path
         headers = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
         if path == "/protocols.json":
-            body = json.dumps(_protocols(listener)).encode()
+            body = json.dumps(_protocols(menu)).encode()
             return Response(200, body, [*headers, ("Cache-Control", "no-store")], TYPES[".json"])
         page = self._page.get(path)
         if page is None:
@@ -132,12 +132,12 @@ class Http(Protocol):
         return Response(200, page, headers, TYPES[os.path.splitext(PAGE_FILES[path])[1]])
 
 
-def _protocols(listener: Listener) -> dict[str, Any]:
+def _protocols(menu: Menu) -> dict[str, Any]:
     """What `/protocols.json` says: the names a client can ask for, and what it gets if it asks for none."""
     return {
-        "protocols": list(listener.bindings),
-        "default": listener.default.protocol.name if listener.default else None,
-        "paths": {path: binding.protocol.name for path, binding in listener.paths.items()},
+        "protocols": list(menu.bindings),
+        "default": menu.default.protocol.name if menu.default else None,
+        "paths": {path: binding.protocol.name for path, binding in menu.paths.items()},
     }
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from wsd import faults, log
+from wsd import faults, log, ties
 from wsd.errors import PipeBroken
 from wsd.reasons import CLOSE, OK
+from wsd.roled import Roled
 from wsd.sender import FAILED
 from wsd.stream import HOLD_END, HOLD_PLUGIN, HOLD_ROLE, NoPipe
-from wsd.timed import Timed
-from wsd.transport import READ, Output, SocketPipe
+from wsd.transport import Pipe
 from wsd.wire import frames
 from wsd.wire.closing import (
     CLOSE_SENT,
@@ -35,10 +35,12 @@ from wsd.wire.deflate import make_pair
 from wsd.wire.parser import Parser, Piece
 
 if TYPE_CHECKING:
+    from wsd.binding import Binding
     from wsd.client import Reconnect
     from wsd.context import Context
+    from wsd.incoming import Menu
     from wsd.listener import Listener
-    from wsd.protocol import Binding, Peer, Protocol
+    from wsd.protocol import Peer, Protocol
     from wsd.wire.deflate import Deflater, Inflater
     from wsd.wire.extensions import Agreement, Settings
     from wsd.wire.http import Request
@@ -49,18 +51,16 @@ if TYPE_CHECKING:
 PIECES_PER_TURN: Final = 256
 
 
-class Wsi(Timed):
+class Wsi(Roled):
     """One connection, as a plugin sees it.  After `on_closed` every call on it answers CLOSE and none raises."""
 
     __slots__ = (
         "_assembled",
-        "_backlog",
-        "_backlog_at",
-        "_is_established",
+        "_children",
         "_piece",
         "listener",
-        "local",
-        "peer",
+        "menu",
+        "parent",
         "reconnect",
         "request",
         "response",
@@ -72,26 +72,28 @@ class Wsi(Timed):
         self,
         context: Context,
         binding: Binding,
-        pipe: SocketPipe | None,
+        pipe: Pipe | None,
         peer: Peer,
         local: Peer,
         number: int,
         listener: Listener | None = None,
+        *,
+        is_client: bool | None = None,
     ) -> None:
-        super().__init__(context, pipe or NoPipe(), binding, listener is None, number)
+        if is_client is None:
+            is_client = listener is None
+        super().__init__(context, pipe or NoPipe(), binding, peer, local, is_client, number)
         self.listener = listener
-        self.peer = peer
-        self.local = local
+        self.menu: Menu | None = listener  # what an upgrade may ask for
         self.session: Any = None
-        self.request: Request = None  # type: ignore[assignment]  # set before the first hook that gets the wsi
+        self.request: Request = None  # type: ignore[assignment]  # a server's is there before the first hook
         self.response: Reply | None = None  # what the server answered to us, the client
         self.reconnect: Reconnect | None = None  # who connects again when this client's connection ended
         self.subprotocol: str | None = None
-        self._is_established = False
+        self.parent: Wsi | None = None  # it is tied to, see `ties.py`
+        self._children: dict[Wsi, None] | None = None  # that are tied to it
         self._piece: Piece | None = None  # being received
         self._assembled: bytearray | None = None  # the message so far, for on_message
-        self._backlog: list[Piece] | None = None  # read and not delivered
-        self._backlog_at = 0
 
     # -- facts ----------------------------------------------------------------------------------------------------
 
@@ -111,9 +113,14 @@ class Wsi(Timed):
         return f"{self.binding.protocol.name}#{self.number} {self.peer}"
 
     @property
+    def children(self) -> tuple[Wsi, ...]:
+        """The connections that were tied to this one with `parent=`; when one of them ends, all do."""
+        return tuple(self._children or ())
+
+    @property
     def is_established(self) -> bool:
-        """Whether messages can be sent: the handshake is done and no close is under way."""
-        return self._state == OPEN
+        """Whether something can be sent: the handshake is done, or a raw wsi is there, and no close is under way."""
+        return self._state == OPEN or (self._is_raw and self._is_established and self._state == HTTP)
 
     @property
     def is_closing(self) -> bool:
@@ -207,7 +214,9 @@ class Wsi(Timed):
         """Go on with what was read and not delivered; the context calls this at the head of a turn."""
         if self._backlog is not None and not self._hold:
             pieces, self._backlog = self._backlog, None
-            if self._backlog_at < len(pieces):
+            if self.role is not None:
+                self.role.receive(pieces[0][1])
+            elif self._backlog_at < len(pieces):
                 self._deliver(pieces, self._backlog_at)
             elif self._parser is not None:
                 self._deliver(self._parser.receive(b""), 0)
@@ -218,10 +227,12 @@ class Wsi(Timed):
         on_receive = hooks.on_receive
         end = min(len(pieces), at + PIECES_PER_TURN)
         start = at
+        self._is_delivering = True
         while at < end and self._state == OPEN and not self._hold:
             piece = pieces[at]
             at += 1
             if piece[0] > frames.BINARY:
+                self._piece = None  # on_pong gets no piece, whatever came in the same read before it
                 self._control(piece[0], piece[1])
             elif on_receive is not None:
                 self._piece = piece
@@ -234,9 +245,12 @@ class Wsi(Timed):
                     self._hook_answered("on_receive", answer)
             elif hooks.on_message is not None:
                 self._assemble(piece)
+        if log.is_on(log.PARSER):
+            self._log_pieces(pieces[start:at])
         if self._state == OPEN:  # else the plugin, or we, wanted the end, and no on_writeable comes after that
-            self._owed += at - start
+            self._owed += at - start if self._has_answers else 0
         self._piece = None
+        self._is_delivering = False
         if self._output.is_choked:
             self._choke_changed()  # what was just read may have ended a message, and queued more than should wait
         parser = self._parser
@@ -253,6 +267,12 @@ class Wsi(Timed):
         elif parser.close is not None:
             # Only now, when all that was read before it is delivered, is its turn.
             self._peer_closed(*parser.close)
+
+    def _log_pieces(self, pieces: list[Piece]) -> None:
+        """What the parser has made of what was read."""
+        for opcode, payload, first, final, remaining in pieces:
+            place = f"{'first' if first else 'next'}{', last' if final else ''}"
+            log.parser("%s: opcode %d, %s, %d bytes, %d to come", self.tag, opcode, place, len(payload), remaining)
 
     def _assemble(self, piece: Piece) -> None:
         """Collect a message for `on_message`; one bytearray, since a list of tiny pieces costs far more."""
@@ -277,6 +297,7 @@ class Wsi(Timed):
                 # Ping frame." (5.5.3)
                 self._pong = payload
             else:
+                self._pong = None  # one that waits is answered by this one too, and must not come after it
                 self._put_frame(frames.FIN | frames.PONG, payload)
                 self._list_once()
         elif payload[:8] != self._ping_mark and self.binding.hooks.on_pong is not None:
@@ -344,9 +365,11 @@ class Wsi(Timed):
                 timer.cancel()
         self._deadline = self._timer = self._timeout = self._keepalive = self._slow_timer = None
         self._pipe.close()
-        self._queue = self._parser = self._deflater = self._assembled = None
+        self._queue = self._parser = self._assembled = None
+        if self._deflater is not None:
+            self._deflater.forget()  # its memory; that it was there is still told
         binding = self.binding
-        if self._is_established:
+        if self._is_established and not self._is_raw:
             binding.protocol._members.pop(self, None)
             code, close_reason = self._peer_close or (frames.ABNORMAL, "")
             if log.is_on(log.INFO):
@@ -359,6 +382,8 @@ class Wsi(Timed):
         if self.reconnect is not None and not self._is_own_close:
             self.reconnect.schedule()
         binding.wsi_count -= 1
+        if self.parent is not None or self._children is not None:
+            ties.end(self)
 
     # -- becoming a WebSocket -------------------------------------------------------------------------------------
 
@@ -367,14 +392,6 @@ class Wsi(Timed):
         self.binding.wsi_count -= 1
         self.binding = binding
         binding.wsi_count += 1
-
-    def attach(self, pipe: SocketPipe, peer: Peer, local: Peer) -> None:
-        """A client's connection is there: its role hears what comes, and what it puts is sent."""
-        self._pipe = pipe
-        self._output = Output(pipe)
-        self.peer, self.local = peer, local
-        self._mask = READ
-        self.context.watch(pipe.fileno(), READ, self.on_events)
 
     def upgrade(
         self,

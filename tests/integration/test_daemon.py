@@ -57,6 +57,60 @@ def test_run_says_the_connection_limit(site: Site) -> None:
     site.wait_said("at most 17 connections")
 
 
+OPENING = """
+import os
+from wsd import Protocol
+
+
+class Opening(Protocol):
+    name = "opening"
+
+    def on_protocol_init(self, context, options):
+        self.opened = [os.dup(0) for _ in range({count})]
+
+    def on_protocol_destroy(self):
+        for descriptor in self.opened:
+            os.close(descriptor)
+
+
+protocols = [Opening]
+"""
+
+ULIMIT = ("/bin/sh", "-c", 'ulimit -n "$0" && exec "$@"')
+
+
+def test_the_ulimit_less_what_it_holds_open_is_said_and_told(site: Site) -> None:
+    site.plugin("opening", OPENING.format(count=0))
+    pid = site.run(prefix=(*ULIMIT, "300"))
+    few = site.status()
+    assert few["descriptors"]["limit"] == 300
+    assert few["descriptors"]["held"] >= 3 + 2 + 1  # standard streams, the loop, the listener
+    assert few["max_connections"] == 300 - few["descriptors"]["held"] - few["descriptors"]["reserved"]
+    assert site.said(f"at most {few['max_connections']} connections; of 300 descriptors")
+    counted = (
+        f"0 of {few['max_connections']} connections; of 300 descriptors {few['descriptors']['held']} are held open"
+    )
+    assert counted in site.wsd("status").stdout
+    # A reload counts anew, and does not take connections for something else.
+    with site.connect():
+        site.plugin("opening", OPENING.format(count=50))
+        os.kill(pid, signal.SIGHUP)
+        site.wait_said("reload done")
+        assert site.status()["max_connections"] == few["max_connections"] - 50
+
+
+def test_a_configured_number_raises_the_descriptor_limit_at_start_and_reload(site: Site) -> None:
+    soft = ("/bin/sh", "-c", 'ulimit -S -n "$0" && exec "$@"', "200")
+    site.configure(more="[limits]\nmax_connections = 500")
+    site.run(prefix=soft)
+    assert site.status()["max_connections"] == 500
+    site.configure(more="[limits]\nmax_connections = 1000")
+    assert site.wsd("reload").returncode == 0
+    status = site.status()
+    assert status["max_connections"] == 1000
+    assert status["descriptors"]["limit"] >= 1000
+
+
 def test_a_second_start_is_refused_with_the_first_ones_pid(site: Site) -> None:
     pid = site.start()
     for command in ("start", "run"):
@@ -185,13 +239,15 @@ def test_run_without_a_writable_folder_goes_on_without_a_pidfile(site: Site) -> 
         assert client.receive_message() == "hello"
     done = site.wsd("start")
     assert done.returncode == 1
-    assert "daemon.pidfile" in done.stderr
+    assert "choose another pidfile" in done.stderr
 
 
 # -- the pidfile ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", ["", "garbage\n", "99999999\n", f"{os.getpid()}\n", "\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", ["", "garbage\n", "99999999\n", pytest.param(f"{os.getpid()}\n", id="ours"), "\xff\xfe\x00"]
+)
 def test_a_stale_pidfile_is_replaced_and_mentioned(site: Site, content: str) -> None:
     site.pidfile.parent.mkdir()
     site.pidfile.write_bytes(content.encode("latin-1"))

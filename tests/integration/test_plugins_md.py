@@ -45,3 +45,16 @@ def test_the_ticker_hands_on_what_it_hears_and_connects_again(tmp_path: Path) ->
                 assert reader.receive_message() == "43"
                 reader.finish()
             second.finish()
+
+
+def test_the_gateway_stands_in_front_of_a_server_that_speaks_no_websocket(tmp_path: Path) -> None:
+    with Server() as behind:
+        gateway = shown("gateway", tmp_path, ("127.0.0.1:25", f"127.0.0.1:{behind.port}"))
+        with running([gateway]) as served, connect(served.port, "gateway") as client:
+            client.send_text("HELO")  # before there is anybody to send it to
+            connection = behind.accept()
+            assert connection.receive_exactly(4) == b"HELO"
+            connection.send(b"250 ok")
+            assert client.receive_message() == b"250 ok"
+            connection.disconnect()
+            assert client.receive_close().close_code == 1000

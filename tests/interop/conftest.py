@@ -9,12 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.interop.c_program import compile_with_libwebsockets
 from tests.support.timing import PATIENCE, wait_until
 
 
@@ -24,16 +25,26 @@ class Daemon:
     Args:
         folder: Where its configuration, pidfile and log go.
         protocols: Those of its one listener.
-        tables: Further text of the configuration.
+        tables: Further text of the configuration; it begins inside the listener's table.
+        plugins: Sources of plugins, by the name of their file without `.py`.
     """
 
-    def __init__(self, folder: Path, root: Path, protocols: list[str], tables: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        protocols: list[str],
+        tables: str = "",
+        plugins: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "wsd.log"
         config = folder / "wsd.toml"
         folders = [str(folder / "plugins"), str(root / "plugins")]
         (folder / "plugins").mkdir(exist_ok=True)
+        for name, source in (plugins or {}).items():
+            (folder / "plugins" / f"{name}.py").write_text(source)
         config.write_text(
             f"[daemon]\npidfile = {json.dumps(str(folder / 'wsd.pid'))}\n"
             '[log]\nlevels = ["err", "warn", "notice", "info", "user"]\n'
@@ -63,6 +74,11 @@ class Daemon:
     def wait_log(self, text: str) -> None:
         wait_until(lambda: text in self.read_log(), what=f"{text!r} in the log")
 
+    def wait_closed(self, protocol: str, code: int) -> None:
+        """Wait until a connection of `protocol` has ended with `code`."""
+        ended = re.compile(rf" {re.escape(protocol)}#\d+ \S+: closed, {code} ")
+        wait_until(lambda: ended.search(self.read_log()), what=f"{protocol} closed with {code}")
+
     def terminate(self) -> None:
         """Ask it to end, and do not wait."""
         if self.process.poll() is None:
@@ -91,6 +107,13 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@pytest.fixture(scope="session")
+def traffic_program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program c/traffic.c, which speaks through libwebsockets."""
+    target = tmp_path_factory.mktemp("c") / "traffic"
+    return compile_with_libwebsockets(root / "tests" / "interop" / "c" / "traffic.c", target)
 
 
 @pytest.fixture

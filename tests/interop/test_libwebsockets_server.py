@@ -1,11 +1,17 @@
-"""Our client against libwebsockets' own test server: its counter, its mirror and its status."""
+"""Our client against libwebsockets' own test servers: their counter, their mirror and their status.
+
+The second of them is the first with a poll loop of its own (external polling).
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,11 +19,14 @@ import pytest
 from tests.interop.conftest import free_port
 from tests.interop.our_client import OurClient, connect_wsd
 from tests.support.client import connect
+from tests.support.outgoing import dialing
 from tests.support.programs import require_program
 from tests.support.timing import PATIENCE, wait_until
 from wsd.config import Compression
+from wsd.reconnect import Backoff
 
 DUMB, MIRROR, STATUS = "dumb-increment-protocol", "lws-mirror-protocol", "lws-status"
+PROGRAMS = ["libwebsockets-test-server", "libwebsockets-test-server-extpoll"]
 COMPRESSION = [
     pytest.param(Compression(enabled=False), id="uncompressed"),
     pytest.param(Compression(), id="compressed"),
@@ -25,22 +34,29 @@ COMPRESSION = [
 ]
 
 
-@pytest.fixture
-def port() -> Iterator[int]:
-    """The port of a server."""
-    program = require_program("libwebsockets-test-server", package="libwebsockets-test-server")
-    port = free_port()
-    command = [program, "-p", str(port), "-i", "lo", "-d", "3"]
+@contextmanager
+def serving(name: str, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one of its programs on `port` until the block ends."""
+    program = require_program(name, package="libwebsockets-test-server")
+    command = [program, "-p", str(port), "-i", "lo", "-d", "3", *options]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as it:
         try:
-            wait_until(lambda: answers(port), what="libwebsockets-test-server listens")
-            yield port
-            assert it.poll() is None, "libwebsockets-test-server has ended by itself"
+            wait_until(lambda: answers(port), what=f"{name} listens")
+            yield it
+            assert it.poll() is None, f"{name} has ended by itself"
         finally:
             it.terminate()
             it.wait(PATIENCE)
+
+
+@pytest.fixture(params=PROGRAMS)
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a server, one of each program."""
+    port = free_port()
+    with serving(request.param, port):
+        yield port
 
 
 def answers(port: int) -> bool:
@@ -130,3 +146,51 @@ def test_what_a_status_is_made_of(port: int, offer: str | None) -> None:
         while not frames[-1].final:
             frames.append(client.receive_frame())
     assert [frame.rsv for frame in frames] == [4] if offer else [0, 0, 0]
+
+
+def two_free_ports() -> int:
+    """The first of two ports in a row; below those that the kernel hands out, or the next would soon be taken."""
+    for port in range(20_000 + os.getpid() % 5000, 32_000, 2):
+        with socket.socket() as one, socket.socket() as two:
+            try:
+                one.bind(("127.0.0.1", port))
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no two ports in a row are free")
+
+
+def test_a_listener_that_came_later() -> None:
+    """SIGUSR1 has it listen on the next port as well."""
+    port = two_free_ports()
+    with serving(PROGRAMS[0], port) as server:
+        server.send_signal(signal.SIGUSR1)
+        wait_until(lambda: answers(port + 1), what="it listens on the next port")
+        with connect_wsd(url(port + 1), MIRROR, None) as ours:
+            ours.send("hello")
+            assert ours.receive() == "hello"
+            ours.close(1000)
+            assert ours.closed() == (1000, "")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_server_that_was_restarted(program: str) -> None:
+    """It ends without a Close frame; our client comes back by itself, and counts from 0 again."""
+    port = free_port()
+    with dialing() as dial:
+        with serving(program, port):
+            first = dial.connect(url(port), subprotocols=[DUMB], reconnect=Backoff(table_seconds=(0.02,)))
+            assert dial.established() is first
+            assert [dial.message() for _ in range(3)] == ["0", "1", "2"]
+        assert dial.closed() == (1006, "")
+        with serving(program, port):
+            wsi, error = dial.outcome()
+            while error is not None:
+                assert error.cause == "refused", error.text
+                wsi, error = dial.outcome()
+            assert wsi is not first
+            while dial.message() != "0":  # what was left of the first connection
+                pass
+            assert [dial.message() for _ in range(3)] == ["1", "2", "3"]
+            dial.call(wsi.reconnect.cancel)

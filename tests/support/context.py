@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from tests.support.loops import OtherLoop
 from tests.support.timing import PATIENCE
 from wsd.config import Listen
 from wsd.context import Context
@@ -35,9 +36,10 @@ class _Wakeup(Protocol):
 class Running:
     """A context that is being served by a thread.  `port` is that of its first listener, 0 for a Unix socket."""
 
-    def __init__(self, context: Context, wakeup: _Wakeup) -> None:
+    def __init__(self, context: Context, wakeup: _Wakeup, run: Callable[[], None] | None = None) -> None:
         self.context = context
         self._wakeup = wakeup
+        self._run = run or context.run
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._serve, name="context", daemon=True)
 
@@ -62,7 +64,7 @@ class Running:
 
     def _serve(self) -> None:
         try:
-            self.context.run()
+            self._run()
         except BaseException as error:
             self.error = error
 
@@ -74,6 +76,7 @@ def running(
     unix: str = "",
     listen: dict[str, Any] | None = None,
     options: dict[str, Any] | None = None,
+    loop: OtherLoop | None = None,
     **arguments: Any,
 ) -> Iterator[Running]:
     """Serve `protocols` on a free port of 127.0.0.1 (or on the Unix socket `unix`) until the block ends.
@@ -81,10 +84,11 @@ def running(
     Args:
         listen: Further fields of the listener (a `[[listen]]` table).
         options: By the protocol's name, what its `on_protocol_init` gets.
+        loop: Which polls; None: the context's own.
         arguments: Given to `Context`: limits, timeouts, keepalive.
     """
     wakeup = _Wakeup()
-    context = Context(**arguments)
+    context = Context([loop.protocol_0], external_poll=True, **arguments) if loop else Context(**arguments)
     try:
         for protocol in protocols:
             context.add_protocol(protocol, (options or {}).get(protocol.name))
@@ -94,7 +98,7 @@ def running(
     except BaseException:
         context.close()
         raise
-    served = Running(context, wakeup)
+    served = Running(context, wakeup, loop.run if loop else None)
     served.thread.start()
     try:
         yield served
@@ -109,3 +113,5 @@ def running(
             raise served.error
         assert not alive, "the context did not stop"
         assert not context.counters.bugs, "the context met a bug of its own; see the log"
+        if loop is not None:
+            loop.ledger.check_ended()

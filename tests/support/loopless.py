@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from wsd.binding import Binding
 from wsd.config import Keepalive, Limits, Timeouts
 from wsd.counters import Counters
-from wsd.protocol import Binding, Peer, Protocol
+from wsd.protocol import Peer, Protocol
 from wsd.timers import Timer, Timers
 from wsd.wire.deflate import make_pair
 from wsd.wire.extensions import Agreement, Settings

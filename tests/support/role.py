@@ -7,10 +7,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from wsd.binding import Binding
 from wsd.config import Compression, Limits, Timeouts
 from wsd.errors import Reject
 from wsd.http1 import Http1
-from wsd.protocol import Binding, Protocol
+from wsd.protocol import Protocol
 from wsd.web import Http
 from wsd.wire.http import Headers, Request, Response
 from wsd.wsi import Wsi as RealWsi
@@ -27,9 +28,9 @@ class Wsi:
 
     def __init__(self, http: Binding, fallback: Binding, protocols: dict[str, Binding]) -> None:
         default = next(iter(protocols.values()), None)
-        self.listener = SimpleNamespace(bindings=protocols, default=default, paths={}, allowed_origins=(), http=http)
-        self.listener.static_folder = ""
-        self.listener.config = SimpleNamespace(compression=Compression())
+        self.menu = SimpleNamespace(bindings=protocols, default=default, paths={}, allowed_origins=())
+        self.menu.static_folder = ""
+        self.menu.config = SimpleNamespace(compression=Compression())
         self.context = SimpleNamespace(
             limits=Limits(max_body_bytes=100),
             timeouts=Timeouts(),

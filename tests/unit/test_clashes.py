@@ -36,6 +36,16 @@ WRONG = """
 [[listen]] ; interface = '0::1' ; [[listen]] ; interface = '::1'
     listen[1].port: found interface = "::1" and port = 7681; listen[0] has interface = "0::1" and port = 7681
     already
+[[listen]] ; accept = 'raw' ; protocols = ['a'] ; paths = { '/m' = 'a' }
+    listen[0].paths: found paths beside accept = "raw", which speaks no HTTP; take it out
+[[listen]] ; accept = 'raw' ; allowed_origins = ['*']
+    listen[0].allowed_origins: found allowed_origins beside accept = "raw", which speaks no HTTP; take it out
+[[listen]] ; accept = 'raw' ; static_folder = '/www'
+    listen[0].static_folder: found static_folder beside accept = "raw", which speaks no HTTP; take it out
+[[listen]] ; accept = 'raw' ; http_protocol = 'a'
+    listen[0].http_protocol: found http_protocol beside accept = "raw", which speaks no HTTP; take it out
+[[listen]] ; accept = 'raw' ; compression = { level = 1 }
+    listen[0].compression: found compression beside accept = "raw", which speaks no HTTP; take it out
 [limits] ; max_head_bytes = 600 ; max_uri_bytes = 5000
     limits.max_uri_bytes: found max_uri_bytes = 5000 and max_head_bytes = 600; the first is part of the second
 """
@@ -56,6 +66,8 @@ def test_what_does_not_go_together_is_said_to_the_letter(text: str, message: str
         "[[listen]]\nunix = '/a'\ninterface = ''\nunix_mode = '600'\nunix_owner = 'www-data'",
         "[[listen]]\ninterface = '::'\nv6_only = false",
         "[[listen]]\ninterface = 'localhost'\nprotocols = []",
+        "[[listen]]\naccept = 'raw'\nprotocols = ['a']\ndefault_protocol = 'a'",
+        "[[listen]]\naccept = 'http'\nallowed_origins = ['*']",
         "[[listen]]\ndefault_protocol = 'mine'\npaths = { '/a b' = 'yours' }",
         "[limits]\nmax_head_bytes = 1024",
     ],

@@ -95,6 +95,7 @@ STATUS = {
     "config": "/etc/wsd.toml",
     "connections": 2,
     "max_connections": 10,
+    "descriptors": {"limit": 1024, "held": 12, "reserved": 64},
     "listeners": [{"address": "ws://127.0.0.1:1/", "protocols": ["echo"], "connections": 2}],
     "protocols": [{"name": "echo", "generation": 3, "leaving": True, "connections": 1, "file": "/x/echo.py"}],
 }
@@ -114,7 +115,14 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Callable[[control.Answer], None]
 def test_the_status_for_people_and_for_programs(site: Path, running: Callable[[control.Answer], None]) -> None:
     running(STATUS)
     text = invoke("status", "-c", str(site)).output
-    for part in ("pid 77", "up 1:02:05", "2 of 10", "ws://127.0.0.1:1/", "generation 3, leaving", "/x/echo.py"):
+    for part in (
+        "pid 77",
+        "up 1:02:05",
+        "2 of 10 connections; of 1024 descriptors 12",
+        "ws://127.0.0.1:1/",
+        "generation 3, leaving",
+        "/x/echo.py",
+    ):
         assert part in text
     answer = json.loads(invoke("status", "--json", "-c", str(site)).output)
     assert answer == {key: value for key, value in STATUS.items() if key != "ok"}

@@ -17,7 +17,9 @@ from wsd.wire.client_handshake import (
     check_reply,
     encode_connect,
     encode_request,
+    is_tcp,
     new_key,
+    parse_tcp,
     parse_url,
 )
 from wsd.wire.extensions import Agreement, Settings
@@ -173,6 +175,47 @@ class TestUrl:
         assert request.target == target.resource
         assert request.host == target.host_header
         assert parse_head(encode_connect(target).replace(b"CONNECT ", b"GET http://")).target
+
+
+class TestTcp:
+    @pytest.mark.parametrize(
+        ("url", "host", "port"),
+        [
+            ("tcp://host.test:25", "host.test", 25),
+            ("TCP://HOST.test:25/", "host.test", 25),
+            ("tcp://[::1]:8080", "::1", 8080),
+            ("tcp://127.0.0.1:00080", "127.0.0.1", 80),
+        ],
+    )
+    def test_where_it_points(self, url: str, host: str, port: int) -> None:
+        target = parse_tcp(url)
+        assert is_tcp(url)
+        assert (target.host, target.port, target.secure) == (host, port, False)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "tcp://host.test",
+            "tcp://host.test:",
+            "tcp://host.test:25/path",
+            "tcp://host.test:25?query",
+            "tcp://host.test:25#fragment",
+            "tcp://me@host.test:25",
+            "tcp://host.test :25",
+            "tcp://host.test:25\n",
+        ],
+    )
+    def test_host_and_port_and_nothing_else(self, url: str) -> None:
+        with pytest.raises(ValueError, match="tcp://host:port is wanted"):
+            parse_tcp(url)
+
+    @pytest.mark.parametrize("url", ["tcp://:25", "tcp://host.test:0", "tcp://host.test:65536", "tcp://[::x]:1"])
+    def test_what_is_wrong_with_a_host_or_port_is_said(self, url: str) -> None:
+        with pytest.raises(ValueError, match=r"no host|port is not|no IPv6"):
+            parse_tcp(url)
+
+    def test_others_are_none(self) -> None:
+        assert not any(map(is_tcp, ("ws://host.test:25", "tcp:", "tcps://host.test:1", "")))
 
 
 class TestKey:

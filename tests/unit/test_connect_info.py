@@ -116,6 +116,34 @@ class TestCompression:
         assert info(context, protocol=own).settings is None
 
 
+class TestRaw:
+    """tcp:// opens a connection without a handshake, and so without what only a handshake could say."""
+
+    def test_what_is_left(self, context: Context) -> None:
+        made = info(context, "tcp://host.test:25")
+        assert (made.is_raw, made.target.host, made.target.port) == (True, "host.test", 25)
+        assert (made.subprotocols, made.headers, made.settings) == ((), (), None)
+        assert not info(context).is_raw
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"subprotocols": ["a"]},
+            {"headers": {"X": "1"}},
+            {"headers": iter([("X", "1")])},
+            {"origin": "https://a.test"},
+            {"compression": Compression()},
+        ],
+        ids=lambda options: next(iter(options)),
+    )
+    def test_what_could_not_be_said(self, context: Context, options: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=f"^{next(iter(options))}: a tcp:// URL"):
+            info(context, "tcp://host.test:25", **options)
+
+    def test_nothing_is_nothing(self, context: Context) -> None:
+        assert info(context, "tcp://host.test:25", subprotocols=(), headers={}, origin=None).is_raw
+
+
 class TestInterface:
     @pytest.mark.parametrize("interface", ["", "127.0.0.1", "::1", "fe80::1%eth0", "eth0", "br-12345678", "eth0.100"])
     def test_an_address_or_a_device(self, context: Context, interface: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from wsd import log
 from wsd.config import Limits, Options, ProtocolTable
-from wsd.context import RESERVED_DESCRIPTORS, Context, connection_limit
+from wsd.context import Context
 from wsd.errors import PluginError
 from wsd.protocol import Protocol
 from wsd.web import Http
@@ -316,28 +316,25 @@ class TestWakeup:
 
 
 class TestLimit:
-    def test_what_the_descriptor_limit_allows_less_a_reserve(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
-        assert connection_limit(0) == 1024 - RESERVED_DESCRIPTORS
+    def test_it_is_counted_anew_when_asked(self, context: Context) -> None:
+        before = context.max_connections
+        opened = [os.dup(0) for _ in range(5)]
+        try:
+            context.renew_limit()
+            assert context.max_connections == before - 5
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        context.renew_limit()
+        assert context.max_connections == before
 
-    def test_lower_by_configuration(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
-        assert connection_limit(10) == 10
-
-    def test_not_higher_and_that_is_said(self, monkeypatch: pytest.MonkeyPatch, errors: list[str]) -> None:
+    def test_more_than_the_system_allows_is_said_once(self, monkeypatch: pytest.MonkeyPatch, errors: list[str]) -> None:
         monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
-        assert connection_limit(5000) == 256 - RESERVED_DESCRIPTORS
-        assert errors == ["max_connections = 5000, but the descriptor limit of 256 allows 192"]
-
-    @pytest.mark.parametrize(("soft", "allowed"), [(100, 50), (10, 5), (1, 1)])
-    def test_a_tiny_one_leaves_half(self, monkeypatch: pytest.MonkeyPatch, soft: int, allowed: int) -> None:
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
-        assert connection_limit(0) == allowed
-
-    def test_none_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        assert connection_limit(0) == 1 << 20
-        assert connection_limit(7) == 7
+        with Context(limits=Limits(max_connections=5000)) as context:
+            context.renew_limit()
+            assert context.max_connections < 256
+            limit = str(context.connection_limit)
+        assert errors == [f"limits.max_connections = 5000 is more than the descriptor limit allows: {limit}"]
 
 
 class TestEnd:
@@ -378,3 +375,25 @@ class TestEnd:
         assert context.wsi_count == 0
         assert len(context.timers) == 0
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_whoever_becomes_protocol_0_hears_of_every_descriptor() -> None:
+    class Listening(Protocol):
+        def __init__(self, name: str) -> None:
+            self.name = name  # type: ignore[misc]
+            self.table: set[int] = set()
+
+        def on_add_poll_fd(self, fd: int, events: int) -> None:
+            assert fd not in self.table
+            self.table.add(fd)
+
+        def on_del_poll_fd(self, fd: int) -> None:
+            self.table.remove(fd)
+
+    first, second = Listening("first"), Listening("second")
+    with Context([first, second], external_poll=True) as context:
+        before = set(first.table)
+        assert len(before) == 1, "the wake-up"
+        context.retire_protocol(first)
+        assert (first.table, second.table) == (set(), before)
+        assert context.counters.plugin_errors == 0

@@ -165,11 +165,23 @@ def test_what_is_no_file_is_refused_at_both_times(pidfile: Path, suffix: str, ki
     assert os.lstat(path) == before
 
 
+def test_the_end_of_a_forked_child_is_not_the_daemons(pidfile: Path) -> None:
+    with Pidfile(pidfile) as entered:
+        child = os.fork()
+        if child == 0:
+            entered.__exit__()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert pidfile.read_text() == f"{os.getpid()}\n"
+    assert not pidfile.exists()
+    release(entered)
+
+
 def test_without_a_writable_folder(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
     path = blocked / "run" / "wsd.pid"
-    with pytest.raises(StartError, match=r"daemon\.pidfile"):
+    with pytest.raises(StartError, match="choose another pidfile"):
         Pidfile(path).__enter__()
     with Pidfile(path, optional=True) as entered:
         assert "Not a directory" in entered.absent
@@ -195,7 +207,7 @@ def relay(say: bytes) -> int:
     os.write(writer, say)
     os.close(writer)
     try:
-        return daemon._relay(reader)
+        return daemon._relay(reader, "wsd")
     finally:
         os.close(reader)
 
@@ -208,7 +220,7 @@ def test_text_and_status_go_through_the_pipe(capfd: pytest.CaptureFixture[str]) 
     readiness.done(78)
     readiness.done(0)
     readiness.say("too late")
-    assert daemon._relay(reader) == 78
+    assert daemon._relay(reader, "wsd") == 78
     os.close(reader)
     assert capfd.readouterr().err == "a line with  and ü\n"
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from wsd import faults, log
+from wsd.binding import bind_hooks
 from wsd.errors import PluginError
-from wsd.protocol import CallbackProtocol, Protocol, bind_hooks
+from wsd.protocol import CallbackProtocol, Protocol
 
 
 @pytest.fixture

@@ -66,6 +66,15 @@ def test_no_emitter_leaves_the_one_there_is(lines: list[tuple[int, str]]) -> Non
     assert lines == [(log.ERR, "x")]
 
 
+def test_the_emitter_can_be_had_to_wrap_it(lines: list[tuple[int, str]]) -> None:
+    inner = log.emitter()
+    log.set_level(log.ERR, lambda level, line: inner(level, f"wrapped: {line}"))
+    log.err("x")
+    assert lines == [(log.ERR, "wrapped: x")]
+    log.set_level(log.ERR, inner)
+    assert log.emitter() is inner
+
+
 def test_nothing_is_formatted_that_is_not_shown(lines: list[tuple[int, str]]) -> None:
     class Costly:
         def __str__(self) -> str:
@@ -344,6 +353,13 @@ def test_the_day_is_padded_with_a_space_and_the_ident_is_ones_own(
     with contextlib.closing(Syslog(receiver.path, ident="other")) as syslog:
         syslog(log.NOTICE, "x")
     assert receiver.take() == [f"<29>Feb  9 08:07:06 other[{os.getpid()}]: x"]
+
+
+def test_one_that_never_spoke_is_closed_without_a_socket(path: Path) -> None:
+    Syslog(path).close()
+    with contextlib.closing(Syslog(path)) as syslog:
+        assert syslog.error == ""
+    assert syslog.error == "closed"  # and nobody was looked for
 
 
 def test_a_receiver_that_is_there_is_reached(receiver: Receiver, syslog: Syslog) -> None:

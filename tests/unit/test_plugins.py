@@ -632,6 +632,13 @@ class TestTrust:
 def test_the_shipped_plugins_load(root: Path) -> None:
     folder = root / "plugins"
     found = [load(path) for path in sorted(folder.iterdir()) if plugins._is_plugin(path)]
-    assert [plugin.error for plugin in found] == [None] * 4
-    assert names(found) == ["chat", "dumb-increment-protocol", "echo", "lws-mirror-protocol"]
+    assert [plugin.error for plugin in found] == [None] * 6
+    assert names(found) == [
+        "chat",
+        "dumb-increment-protocol",
+        "echo",
+        "fraggle-protocol",
+        "lws-mirror-protocol",
+        "relay",
+    ]
     assert all(not stat.S_IMODE(plugin.file.stat().st_mode) & stat.S_IWOTH for plugin in found)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import FakeWsi, shipped
-from wsd.protocol import Hooks, bind_hooks
+from wsd.binding import Hooks, bind_hooks
 
 PERIOD = 0.05
 

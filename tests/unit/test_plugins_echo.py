@@ -11,8 +11,11 @@ from wsd import BINARY, TEXT
 
 
 @pytest.fixture
-def echo() -> Any:
-    return shipped("echo.py", max_backlog_bytes=100)
+def echo(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A piece costs nothing but its payload here, so that the numbers can be read."""
+    echo = shipped("echo.py", max_backlog_bytes=100)
+    monkeypatch.setitem(echo.on_receive.__func__.__globals__, "PIECE_BYTES", 0)
+    return echo
 
 
 @pytest.fixture
@@ -113,3 +116,14 @@ def test_a_dead_wsi_is_let_go(echo: Any, wsi: Any, monkeypatch: pytest.MonkeyPat
     receive(wsi, b"y")
     monkeypatch.setattr(wsi, "write", lambda *_: -1)
     assert echo.on_writeable(wsi) == -1
+
+
+def test_empty_messages_cost_something_too() -> None:
+    echo = shipped("echo.py", max_backlog_bytes=1000)
+    wsi = FakeWsi(echo)
+    for _ in range(8):
+        receive(wsi, b"")
+    assert not wsi.is_reading
+    wsi.serve()
+    assert wsi.is_reading
+    assert wsi.session.size == 0

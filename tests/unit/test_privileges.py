@@ -41,6 +41,14 @@ def test_every_unknown_name_is_a_problem_of_the_configuration() -> None:
     assert caught.value.exit_status == 78
 
 
+def test_an_account_without_a_configuration() -> None:
+    assert privileges.find_account("", "") is None
+    assert privileges.find_account("root", "daemon") == Account("root", 0, 1)
+    with pytest.raises(StartError, match=r"^no such user: 'no-one'; .*; no such group: 'no-group'; ") as caught:
+        privileges.find_account("no-one", "no-group")
+    assert caught.value.exit_status == 1
+
+
 def test_only_root_can_become_another(monkeypatch: pytest.MonkeyPatch) -> None:
     uid, gid = os.getuid(), os.getgid()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsd.reasons import CLIENT_REASONS, CLOSE, OK, REASONS, Reason
+from wsd.reasons import CLIENT_REASONS, CLOSE, FILE_REASONS, OK, REASONS, Reason
 
 
 def test_the_two_answers_are_those_of_a_c_callback() -> None:
@@ -38,11 +38,22 @@ def test_the_two_answers_are_those_of_a_c_callback() -> None:
         ("CLIENT_CONFIRM_EXTENSION_SUPPORTED", 26),
         ("PROTOCOL_INIT", 27),
         ("PROTOCOL_DESTROY", 28),
+        ("ADD_POLL_FD", 32),
+        ("DEL_POLL_FD", 33),
         ("WS_PEER_INITIATED_CLOSE", 38),
         ("ADD_HEADERS", 53),
+        ("RAW_RX", 59),
+        ("RAW_CLOSE", 60),
+        ("RAW_WRITEABLE", 61),
+        ("RAW_ADOPT", 62),
+        ("RAW_ADOPT_FILE", 63),
+        ("RAW_RX_FILE", 64),
+        ("RAW_WRITEABLE_FILE", 65),
+        ("RAW_CLOSE_FILE", 66),
         ("EVENT_WAIT_CANCELLED", 71),
         ("TIMER", 73),
         ("CLIENT_CLOSED", 75),
+        ("RAW_CONNECTED", 101),
         ("USER", 1000),
     ],
 )
@@ -55,12 +66,25 @@ def test_no_number_means_two_things() -> None:
 
 
 def test_each_reason_stands_for_one_hook() -> None:
-    """Every reason but USER has a hook of its own, or is a hook's on a client connection."""
-    given = [*REASONS.values(), *CLIENT_REASONS.values()]
+    """Every reason but USER has a hook of its own, or is a hook's on a client connection or a descriptor."""
+    given = [*REASONS.values(), *CLIENT_REASONS.values(), *FILE_REASONS.values()]
     assert len(given) == len(set(given))
     assert set(given) == set(Reason) - {Reason.USER}
 
 
 def test_the_clients_reason_is_named_after_the_servers() -> None:
     for server, client in CLIENT_REASONS.items():
-        assert client.name == "CLIENT_" + server.name.removeprefix("SERVER_")
+        if server != Reason.RAW_ADOPT:  # libwebsockets calls that one RAW_CONNECTED
+            assert client.name == "CLIENT_" + server.name.removeprefix("SERVER_")
+
+
+def test_a_descriptors_reason_is_named_after_the_sockets() -> None:
+    for socket, descriptor in FILE_REASONS.items():
+        assert descriptor.name == socket.name + "_FILE"
+
+
+def test_what_libwebsockets_does_not_have_is_from_900() -> None:
+    assert {reason.name for reason in Reason if 900 <= reason < Reason.USER} == {
+        "SET_MODE_POLL_FD",
+        "CLEAR_MODE_POLL_FD",
+    }

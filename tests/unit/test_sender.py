@@ -303,6 +303,19 @@ class TestControlFrames:
         line.allow()
         assert line.sent() == b"\x81\x01x\x8a\x01b"
 
+    def test_a_pong_that_waited_does_not_come_after_a_later_one(self) -> None:
+        """The end of the choke and the next Ping come in one turn."""
+        line = Loopless(Writer())
+        line.pipe.room = 0
+        line.wsi.send("x")
+        line.context.turn()
+        line.receive(frame(0x89, b"a"))
+        line.pipe.incoming.append(frame(0x89, b"b"))
+        line.pipe.room = 1 << 30
+        line.wsi.on_events(1 | 4)
+        line.context.turn()
+        assert line.sent() == b"\x81\x01x\x8a\x01b"
+
     def test_a_ping_over_125_bytes_is_refused(self) -> None:
         with pytest.raises(ValueError, match="at most 125 bytes"):
             Loopless(Writer()).wsi.ping(bytes(126))
@@ -398,6 +411,28 @@ class TestClose:
             line.context.turn()
         assert line.sent() == b"\x88\x00"
         assert protocol.calls <= 2
+
+    def test_one_that_sends_without_end_answers_nothing_that_came(self) -> None:
+        """However much came: it asks in on_writeable, and not because of what it got."""
+
+        class Endless(Protocol):
+            name = "endless"
+
+            def on_receive(self, wsi: Any, data: bytes) -> None:
+                pass
+
+            def on_writeable(self, wsi: Any) -> None:
+                wsi.write("x")
+                wsi.callback_on_writable()
+
+        line = Loopless(Endless())
+        line.wsi.callback_on_writable()
+        line.context.turn()
+        assert line.sent() == b"\x81\x01x"
+        line.receive(frame(0x81, b"a") * 100, frame(0x88, b""))
+        for _ in range(9):
+            line.context.turn()
+        assert line.sent() == b"\x88\x00"
 
     def test_close_inside_the_last_hook_call_is_no_second_close(self) -> None:
         line = Loopless(Writer(lambda wsi: wsi.close(4001) and None))

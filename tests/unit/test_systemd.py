@@ -75,7 +75,7 @@ def test_the_variables_are_taken_out() -> None:
     ("usec", "pid", "seconds"),
     [
         ("30000000", "", 30.0),
-        ("500000", str(os.getpid()), 0.5),
+        pytest.param("500000", str(os.getpid()), 0.5, id="ours"),
         ("30000000", "1", 0.0),
         ("", "", 0.0),
         ("-5", "", 0.0),

@@ -56,12 +56,12 @@ def test_who_asks_for_none_gets_the_paths_protocol_or_the_default() -> None:
     assert wsi.upgraded[2] is None
     assert b"Sec-WebSocket-Protocol" not in wsi.upgraded[3]
     wsi = wsi_with(site, echo)
-    wsi.listener.default = None
-    wsi.listener.paths = {"/chat": wsi.listener.bindings["echo"]}
+    wsi.menu.default = None
+    wsi.menu.paths = {"/chat": wsi.menu.bindings["echo"]}
     wsi.role.receive(upgrade())
     assert wsi.upgraded is not None
     wsi = wsi_with(site, echo)
-    wsi.listener.default = None
+    wsi.menu.default = None
     assert wsi.feed(upgrade())[0][0] == 400
 
 
@@ -160,7 +160,7 @@ def test_the_log_names_the_option_that_would_allow_an_origin(monkeypatch: pytest
     assert any("allowed_origins" in line and "https://evil.example" in line for line in lines)
     assert all(line.startswith("test#1: ") for line in lines)
     wsi = wsi_with(Site(), Echo())
-    wsi.listener.allowed_origins = ("https://evil.example",)
+    wsi.menu.allowed_origins = ("https://evil.example",)
     wsi.role.receive(upgrade("Origin: https://evil.example"))
     assert wsi.upgraded is not None
 
@@ -207,7 +207,7 @@ def agreed(wsi: Wsi) -> tuple[str | None, Agreement | None, Settings | None]:
 )
 def test_an_offer_is_answered_and_the_wsi_told(offers: list[str], answer: str | None) -> None:
     wsi = wsi_with(Site(), Echo())
-    wsi.listener.config.compression = Compression(level=2, window_bits=10, min_bytes=3)
+    wsi.menu.config.compression = Compression(level=2, window_bits=10, min_bytes=3)
     wsi.role.receive(upgrade(*offers))
     header, agreement, settings = agreed(wsi)
     assert header == answer
@@ -222,7 +222,7 @@ def test_an_offer_is_answered_and_the_wsi_told(offers: list[str], answer: str | 
 
 def test_without_context_takeover_on_our_side() -> None:
     wsi = wsi_with(Site(), Echo())
-    wsi.listener.config.compression = Compression(context_takeover=False, window_bits=15)
+    wsi.menu.config.compression = Compression(context_takeover=False, window_bits=15)
     wsi.role.receive(upgrade(OFFER))
     assert agreed(wsi)[0] == "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 
@@ -230,9 +230,9 @@ def test_without_context_takeover_on_our_side() -> None:
 def test_off_for_the_listener_and_on_for_the_protocol_and_the_other_way_round() -> None:
     for listener in (True, False):
         wsi = wsi_with(Site(), Echo())
-        wsi.listener.config.compression = Compression(enabled=listener)
+        wsi.menu.config.compression = Compression(enabled=listener)
         own = ProtocolTable(compression=ProtocolCompression(enabled=not listener))
-        wsi.listener.bindings["echo"].apply(Limits(), Timeouts(), own)
+        wsi.menu.bindings["echo"].apply(Limits(), Timeouts(), own)
         wsi.role.receive(upgrade(OFFER))
         header, agreement, settings = agreed(wsi)
         assert (header is None, agreement is None, settings is None) == (listener,) * 3
@@ -242,14 +242,14 @@ def test_off_for_the_listener_and_on_for_the_protocol_and_the_other_way_round() 
 def test_a_malformed_header_is_refused_whether_it_would_be_used_or_not(enabled: bool) -> None:
     """RFC 6455 9.1: "the recipient of such malformed data MUST immediately _Fail the WebSocket Connection_"."""
     wsi = wsi_with(Site(), Echo())
-    wsi.listener.config.compression = Compression(enabled=enabled)
+    wsi.menu.config.compression = Compression(enabled=enabled)
     assert wsi.feed(upgrade('Sec-WebSocket-Extensions: permessage-deflate; x="a b"'))[0][0] == 400
 
 
 def test_the_protocol_is_asked_between_filter_and_headers() -> None:
     echo = Echo()
     wsi = wsi_with(Site(), echo)
-    wsi.listener.config.compression = Compression(window_bits=10)
+    wsi.menu.config.compression = Compression(window_bits=10)
     wsi.role.receive(upgrade(f"{OFFER}; client_no_context_takeover"))
     params = {"client_no_context_takeover": None, "server_max_window_bits": "10"}
     assert echo.calls == ["filter /chat {} echo", f"confirm permessage-deflate {params}", "headers"]
@@ -298,7 +298,7 @@ def test_the_log_tells_what_was_offered_and_agreed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(log, "ext", lambda text, *arguments: lines.append(text % arguments))
     for offer in (f"{OFFER}, x-other", f"{OFFER}; unknown"):
         wsi = wsi_with(Site(), Echo())
-        wsi.listener.config.compression = Compression(window_bits=15)
+        wsi.menu.config.compression = Compression(window_bits=15)
         wsi.role.receive(upgrade(offer))
     wsi_with(Site(), Echo()).role.receive(upgrade())
     assert lines == [

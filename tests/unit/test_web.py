@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from wsd.protocol import bind_hooks
+from wsd.binding import bind_hooks
 from wsd.web import CHUNK_BYTES, PAGE_FILES, TYPES, FileBody, Http
 from wsd.wire.http import Response, parse_head
 
@@ -68,10 +68,10 @@ def ask(folder: Path | None, target: str, *headers: str, method: str = "GET") ->
     http = Http()
     http.on_protocol_init(None, None)  # type: ignore[arg-type]
     echo = SimpleNamespace(protocol=SimpleNamespace(name="echo"))
-    listener = SimpleNamespace(
+    menu = SimpleNamespace(
         static_folder=str(folder or ""), bindings={"echo": echo}, default=echo, paths={"/chat": echo}
     )
-    wsi: Any = SimpleNamespace(listener=listener, tag="test#1")
+    wsi: Any = SimpleNamespace(menu=menu, tag="test#1")
     raw = "\r\n".join([f"{method} {target} HTTP/1.1", "Host: a", *headers, "", ""])
     return Answer(http.on_http(wsi, parse_head(raw.encode("latin-1"))))
 

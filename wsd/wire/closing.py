@@ -24,6 +24,20 @@ FINISHING_ENDED: Final = 7  # the same, and the peer's stream has ended
 DRAINING: Final = 8  # all has left; input is discarded until its end, since a close with unread input is a reset
 DEAD: Final = 9  # waiting for the reaper
 
+STATES: Final = (
+    "HTTP",
+    "OPEN",
+    "CLOSING",
+    "ANSWERING",
+    "ANSWERING_ENDED",
+    "CLOSE_SENT",
+    "FINISHING",
+    "FINISHING_ENDED",
+    "DRAINING",
+    "DEAD",
+)
+"""Their names, for the log."""
+
 # -- events -----------------------------------------------------------------------------------------------------------
 
 UPGRADED: Final = "upgraded"  # the opening handshake is done

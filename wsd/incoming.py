@@ -1,0 +1,78 @@
+"""What a connection that comes in may become, and what each is given: through a listener, or adopted.
+
+Owns the map from a request to a protocol, and the options of an accepted socket.  Must not know who accepts.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from wsd.binding import Binding, bind_hooks
+from wsd.errors import PluginError
+from wsd.protocol import Peer, Protocol
+from wsd.transport import set_keepalive
+
+if TYPE_CHECKING:
+    from wsd.config import Keepalive, Listen
+    from wsd.context import Context
+
+
+class Menu:
+    """What a connection that comes in may become: that of a listener, or of one adopted socket."""
+
+    def __init__(self, context: Context, config: Listen) -> None:
+        self.context = context
+        self.config = config
+        self.bindings: dict[str, Binding] = {}
+        self.default: Binding | None = None
+        self.paths: dict[str, Binding] = {}
+        self.http: Binding
+
+    def serve(self, bindings: Sequence[Binding], http: Binding) -> None:
+        """Offer `bindings` to new connections and give their HTTP to `http`; those that exist keep what they have.
+
+        Raises:
+            PluginError: two protocols of one name; connections are raw, and the protocol for them cannot take them.
+        """
+        self.bindings = {binding.protocol.name: binding for binding in bindings}
+        if len(self.bindings) != len(bindings):
+            raise PluginError("a listener serves two protocols of one name")
+        self.http = http
+        config = self.config
+        first = next(iter(self.bindings.values()), None)
+        self.default = self.bindings[config.default_protocol] if config.default_protocol else first
+        if config.accept == "raw":
+            check_raw(self.default.protocol if self.default else None)
+        self.paths = {path: self.bindings[name] for path, name in config.paths.items()}
+        self.allowed_origins = tuple(config.allowed_origins)
+        self.static_folder = config.static_folder
+
+
+def check_raw(protocol: Protocol | None) -> None:
+    """Refuse who cannot do anything with a raw connection, which a listener with `accept = "raw"` would give him.
+
+    Raises:
+        PluginError: there is no protocol, or it has no `on_raw_receive`.
+    """
+    if protocol is None:
+        raise PluginError('accept = "raw" takes a protocol that gets the connections, and none is served here')
+    if bind_hooks(protocol).on_raw_receive is None:
+        raise PluginError(f'accept = "raw" takes a protocol with on_raw_receive; {protocol.name} has none')
+
+
+def prepare(sock: socket.socket, keepalive: Keepalive) -> None:
+    """Set what every connection over TCP has."""
+    if sock.family != socket.AF_UNIX:
+        # A message is sent whole and now; Nagle would have the small ones wait for an acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_keepalive(sock, keepalive.time_seconds, keepalive.probes, keepalive.interval_seconds)
+
+
+def peer_of(address: object) -> Peer:
+    """An address as `accept` and `getsockname` give it."""
+    if isinstance(address, tuple):
+        host = str(address[0])
+        return Peer(host.removeprefix("::ffff:") if "." in host else host, int(address[1]))
+    return Peer(address if isinstance(address, str) else "", 0)
