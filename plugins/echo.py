@@ -13,7 +13,6 @@ from pydantic import Field
 
 from wsd import BINARY, CLOSE, TEXT, Answer, Context, Options, Protocol, Wsi
 
-
 PIECE_BYTES = 128
 """What a piece costs beside its payload: without it, empty messages would cost nothing and fill the memory."""
 

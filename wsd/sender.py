@@ -71,9 +71,9 @@ class Sender(Stream):
     __slots__ = (
         "_close",
         "_deflater",
+        "_has_answers",
         "_is_answering",
         "_is_asked",
-        "_has_answers",
         "_is_client",
         "_is_delivering",
         "_is_own_close",
