@@ -149,7 +149,8 @@ counters live.
 
 **A callback**, for those who have a plugin of libwebsockets to bring: one function gets a reason, the session and the
 data.  `plugins/dumb_increment.py` is written so.  `data` is what the hook would get after the wsi: nothing is None, one
-argument is itself, more are a tuple.  The numbers of the reasons are libwebsockets' own.
+argument is itself, more are a tuple.  The numbers of the reasons are libwebsockets' own;
+[porting-from-lws.md](porting-from-lws.md) has each of its functions and callbacks.
 
 ```python
 {callback_signature}

@@ -116,6 +116,7 @@ class Client:
         "_connector",
         "_error",
         "_info",
+        "_is_asked",
         "_key",
         "_lane",
         "_lookup",
@@ -132,6 +133,7 @@ class Client:
         self._lookup: Lookup | None = None
         self._lane: Lane | None = None
         self._connector: Connector | None = None
+        self._is_asked = False  # for on_writeable, which comes after on_established
         self._settings = info.settings
         self._key = ""
         self._reader = self._new_reader()
@@ -214,7 +216,8 @@ class Client:
         self._fail(ConnectError("closed", "closed before it was established"))
 
     def writable(self) -> None:
-        """Nothing: what is written before `on_established` would be no WebSocket."""
+        """Note that the plugin has something to say: before `on_established` it would be no WebSocket."""
+        self._is_asked = True
 
     def write(self, data: bytes, final: bool) -> None:
         """What `wsi.write` is before there is a WebSocket.
@@ -349,6 +352,7 @@ class Client:
             wsi.reconnect.established()
         self._leave_lane()
         Raw(wsi).adopted(leftover)
+        self._pass_on()
 
     def _ask_server(self) -> None:
         """Ask the two hooks, and send the request."""
@@ -436,6 +440,12 @@ class Client:
             pair = make_pair(agreement, self._settings, is_client=True)
         self._leave_lane()
         wsi.establish(subprotocol, leftover, pair)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Ask for the plugin's turn to write, if it did so before there was anybody to write to."""
+        if self._is_asked:
+            self.wsi.callback_on_writable()
 
     def _refused(self) -> None:
         """As much of a refusal has come as is wanted, or will come."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from wsd import log
 from wsd.descriptor import DescriptorPipe
-from wsd.stream import HOLD_ROLE, NoPipe
+from wsd.stream import HOLD_PLUGIN, HOLD_ROLE, NoPipe
 from wsd.timed import Timed
 from wsd.transport import BROKEN, READ, Output, Pipe
 from wsd.wire import frames
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Roled(Timed):
     """A connection with a role."""
 
-    __slots__ = ("_backlog", "_backlog_at", "_is_established", "local", "peer")
+    __slots__ = ("_backlog", "_backlog_at", "_is_established", "_is_held_early", "local", "peer")
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Roled(Timed):
         self.peer = peer
         self.local = local
         self._is_established = False  # on_established or on_raw_adopt ran
+        self._is_held_early = False  # the plugin wants no input, while we connect: a handshake is read all the same
         self._backlog: list[Piece] | None = None  # read and not delivered
         self._backlog_at = 0
 
@@ -88,6 +89,8 @@ class Roled(Timed):
         self.binding.protocol._members[self] = None  # type: ignore[index]  # the protocol knows the whole Wsi
         self.context.counters.established += 1
         log.info("%s: raw, %s", self.tag, "a descriptor" if self.is_descriptor else f"local end {self.local}")
+        if self._is_held_early:
+            self._set_hold(HOLD_PLUGIN, True)
         self._set_hold(HOLD_ROLE, False)
         self._list_once()
 

@@ -236,8 +236,9 @@ class Sender(Stream):
         """Send one message from anywhere: `str` as text, anything else as binary; mutable buffers are copied.
 
         It is queued and leaves in order; while a message that was begun with `write(..., final=False)` is open, it
-        waits for its end.  Answers OK; or CLOSE when the wsi is closing, or when its queue is over `max_queue_bytes`:
-        then it is closed with 1008.  On a raw wsi it is bytes that are sent as they are, `str` as UTF-8.
+        waits for its end.  Answers OK; or CLOSE when the wsi is not established (yet, or any more), or when its queue
+        is over `max_queue_bytes`: then it is closed with 1008.  On a raw wsi it is bytes that are sent as they are,
+        `str` as UTF-8.
         """
         if self._state != OPEN and not self._is_answering:
             return self._send_raw(message)

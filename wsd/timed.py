@@ -45,8 +45,13 @@ class Timed(Sender):
 
     def _timer_due(self) -> None:
         self._timer = None
-        if self.binding.hooks.on_timer is not None and self.is_established:
-            self.call("on_timer", self.binding.hooks.on_timer, self)
+        hook = self.binding.hooks.on_timer
+        if hook is None or self._state > OPEN:
+            return
+        answer = self.call("on_timer", hook, self)
+        # It may be HTTP still, a download that is paced by the timer for one.
+        if answer and not self.is_established:
+            self.close()
 
     def set_timeout(self, seconds: float | None) -> int:
         """Close the wsi with 1008 `seconds` from now unless called again; None takes it back.  LWS: lws_set_timeout."""

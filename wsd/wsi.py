@@ -174,7 +174,10 @@ class Wsi(Roled):
         """
         if self._state > OPEN:
             return CLOSE
-        self._set_hold(HOLD_PLUGIN, not enable)
+        if self._is_client and not self._is_established:
+            self._is_held_early = not enable
+        else:
+            self._set_hold(HOLD_PLUGIN, not enable)
         return OK
 
     def pause_reading(self, pause: bool) -> None:
@@ -425,7 +428,7 @@ class Wsi(Roled):
         self._parser = Parser(
             binding.max_message_bytes, binding.max_fragments, is_client=self._is_client, inflater=inflater
         )
-        self._hold &= ~HOLD_ROLE
+        self._hold = self._hold & ~HOLD_ROLE | (HOLD_PLUGIN if self._is_held_early else 0)
         self._update_mask()
         binding.protocol._members[self] = None
         self.context.counters.established += 1

@@ -238,3 +238,41 @@ def test_a_stopping_context_finishes_answers_and_lets_idle_connections_go(site: 
         served.call(served.context.stop)
         assert idle.receive_end() == b""
         assert len(busy.receive_end()) == 3_000_000
+
+
+class Paced(Protocol):
+    """A download in three parts, each when a timer is due; what it is told at `/end` ends it in the middle."""
+
+    name = "paced"
+
+    def on_http(self, wsi: Any, request: Request) -> Any:
+        wsi.session = 0
+        wsi.set_timer(0.001)
+        return Response(stream=True)
+
+    def on_timer(self, wsi: Any) -> int | None:
+        if wsi.request.path == "/end":
+            return -1
+        if wsi.request.path == "/raise":
+            raise ValueError("on purpose")
+        wsi.callback_on_writable()
+        return None
+
+    def on_http_writeable(self, wsi: Any) -> None:
+        wsi.session += 1
+        wsi.write(b"part %d\n" % wsi.session, final=wsi.session == 3)
+        if wsi.session < 3:
+            wsi.set_timer(0.001)
+
+
+class TestTimer:
+    def test_it_paces_a_download(self) -> None:
+        with running([Paced()]) as served, Client(served.port) as client:
+            assert client.request(GET).body == b"part 1\npart 2\npart 3\n"
+
+    @pytest.mark.parametrize("path", [b"/end", b"/raise"])
+    def test_its_answer_ends_the_connection(self, path: bytes) -> None:
+        with running([Paced()]) as served, Client(served.port) as client:
+            client.send(GET.replace(b"/ ", path + b" "))
+            assert client.receive_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+            assert client.receive_end() == b"", "no last chunk: it is not whole"

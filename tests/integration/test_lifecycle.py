@@ -24,6 +24,7 @@ from tests.support.plays import (
     Plays,
     Stage,
     answering,
+    ask_and_hold,
     close,
     end,
     fail,
@@ -326,6 +327,19 @@ def hold_and(go_on: Callable[[Stage, Any], Any]) -> Callable[[Stage], str]:
     return act
 
 
+@plays.of(
+    "`wsi.callback_on_writable()` and `wsi.rx_flow_control(False)` in `on_filter_protocol_connection`, a message,"
+    " and `True`"
+)
+def hold_before(stage: Stage) -> str:
+    stage.does("on_filter_protocol_connection", ask_and_hold)
+    client = stage.open()
+    stage.notes.wait_for("on_writeable")
+    client.send(HELLO)
+    stage.do(lambda wsi: wsi.rx_flow_control(True))
+    return only(client)
+
+
 plays.of("`wsi.rx_flow_control(False)`, a message, and `True`")(hold_and(lambda _, wsi: wsi.rx_flow_control(True)))
 plays.of("the same, and `context.rx_flow_allow_all_protocol()`")(
     hold_and(lambda stage, wsi: stage.context.rx_flow_allow_all_protocol(wsi.protocol))
@@ -367,6 +381,15 @@ def test_each_table_is_played() -> None:
 def test_each_hook_is_in_a_table() -> None:
     called = {call.partition("(")[0] for row in rows() for call in row.calls}
     assert called == set(HOOKS)
+
+
+def test_what_has_begun_ends_once_in_every_row() -> None:
+    for row in rows():
+        names = [call.partition("(")[0] for call in row.calls]
+        assert names.count("on_established") == names.count("on_closed"), row
+        assert names.count("on_raw_adopt") == names.count("on_raw_close"), row
+        is_http_to_the_end = "on_http" in names and "on_established" not in names
+        assert names.count("on_closed_http") == is_http_to_the_end, row
 
 
 def test_each_call_that_the_page_names_is_one_of_a_hook() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.client import BINARY, CONTINUATION, PING, PONG, TEXT, Frame, frame
 from tests.support.dials import check_nothing_is_due, dial, echoed, end, left, opened
-from tests.support.plays import HELLO, SHORT, Plays, Stage, answering, close, fail, is_answer, written
+from tests.support.plays import HELLO, SHORT, Plays, Stage, answering, ask_and_hold, close, fail, is_answer, written
 from tests.support.server import Connection, Server
 from wsd.config import Keepalive, Limits, Timeouts
 from wsd.reconnect import Backoff
@@ -45,7 +45,7 @@ PLAIN = frame(TEXT, "hello", mask=None)
 IN_TWO = (frame(TEXT, "hel", final=False, mask=None), frame(CONTINUATION, "lo", mask=None))
 plays.of("a message comes, and the class has `on_message`", styles=["whole"])(say(PLAIN))
 plays.of("a message comes in two fragments")(say(*IN_TWO))
-plays.of("a message comes in the same packet as the 101")(lambda stage: left(opened(stage, then=PLAIN)))
+plays.of("a message comes in the same packet as the 101")(lambda stage: left(opened(stage, behind=PLAIN)))
 
 
 @plays.of("a Ping comes")
@@ -92,9 +92,32 @@ def hold(stage: Stage) -> str:
     connection = opened(stage)
     stage.do(lambda wsi: [wsi.rx_flow_control(False), wsi.callback_on_writable()])
     stage.notes.wait_for("on_writeable")
+    return let_go(stage, connection)
+
+
+def let_go(stage: Stage, connection: Connection) -> str:
+    """A message comes, and is wanted only then."""
     connection.send_text("hello")
     stage.do(lambda wsi: wsi.rx_flow_control(True))
     return left(connection)
+
+
+EARLY = "`wsi.callback_on_writable()` and `wsi.rx_flow_control(False)` %s, a message, and `True`"
+
+
+@plays.of(EARLY % "while it is not connected yet")
+def hold_at_once(stage: Stage) -> str:
+    connection = opened(stage, then=ask_and_hold)
+    stage.notes.wait_for("on_writeable")
+    return let_go(stage, connection)
+
+
+@plays.of(EARLY % "in `on_client_append_handshake_header`")
+def hold_before(stage: Stage) -> str:
+    stage.does("on_client_append_handshake_header", ask_and_hold)
+    connection = opened(stage)
+    stage.notes.wait_for("on_writeable")
+    return let_go(stage, connection)
 
 
 # -- ways to end ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import dials
 from tests.support.client import Client
-from tests.support.plays import SHORT, Plays, Stage, close, end, fail, left
+from tests.support.plays import SHORT, Plays, Stage, ask_and_hold, close, end, fail, left
 from tests.support.server import Connection, Server, refusing_port
 from tests.support.timing import wait_until
 from wsd.config import Limits, Timeouts
@@ -216,10 +216,10 @@ def retire(stage: Stage) -> str:
 # -- opened by us -----------------------------------------------------------------------------------------------------
 
 
-def connected(stage: Stage) -> Connection:
+def connected(stage: Stage, **options: Any) -> Connection:
     """A server's end of a raw connection that we have opened."""
     server = stage.stack.enter_context(Server())
-    dials.dial(stage, f"tcp://127.0.0.1:{server.port}")
+    dials.dial(stage, f"tcp://127.0.0.1:{server.port}", **options)
     connection = server.accept()
     stage.notes.wait_for("on_raw_adopt")
     return connection
@@ -247,6 +247,18 @@ plays.of("`context.stop()` once connected")(connected_and(lambda stage, _: stage
 plays.of("a reload replaces the protocol once connected")(
     connected_and(lambda stage, wsi: stage.context.retire_protocol(wsi.protocol))
 )
+
+
+@plays.of(
+    "`wsi.callback_on_writable()` and `wsi.rx_flow_control(False)` while it is not connected yet, bytes, and `True`"
+)
+def hold_at_once(stage: Stage) -> str:
+    connection = connected(stage, then=ask_and_hold)
+    stage.notes.wait_for("on_raw_writeable")
+    connection.send(b"hello")
+    stage.do(lambda wsi: wsi.rx_flow_control(True))
+    connection.shut_down_writing()
+    return dials.end(connection)
 
 
 @plays.of("connected, and reset")

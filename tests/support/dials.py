@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.support.plays import Stage, written
@@ -9,11 +10,11 @@ from tests.support.server import Connection, Server
 from tests.support.timing import PATIENCE
 
 
-def dial(stage: Stage, url: str, **options: Any) -> Any:
-    """Connect to there, in the loop's thread."""
+def dial(stage: Stage, url: str, *, then: Callable[[Any], Any] = lambda wsi: wsi, **options: Any) -> None:
+    """Connect to there, in the loop's thread; `then` is done to the wsi at once."""
     options.setdefault("timeout_seconds", PATIENCE)
     context = stage.context
-    return stage.served.call(lambda: context.client_connect(url, protocol=context.protocols[0], **options))
+    stage.served.call(lambda: then(context.client_connect(url, protocol=context.protocols[0], **options)))
 
 
 def called(stage: Stage, **options: Any) -> Connection:
@@ -30,10 +31,10 @@ def asked(stage: Stage, **options: Any) -> Connection:
     return connection
 
 
-def opened(stage: Stage, *headers: str, then: bytes = b"", **options: Any) -> Connection:
-    """The same, and its WebSocket is established at both ends."""
+def opened(stage: Stage, *headers: str, behind: bytes = b"", **options: Any) -> Connection:
+    """The same, and its WebSocket is established at both ends; `behind` leaves with the 101."""
     connection = called(stage, **options)
-    connection.switch(*headers, then=then)
+    connection.switch(*headers, then=behind)
     stage.notes.wait_for("on_established")
     return connection
 

@@ -202,3 +202,9 @@ def answering(stage: Stage) -> None:
 def is_answer(client: Client) -> str:
     assert client.receive_message() == "answer"
     return "the answer"
+
+
+def ask_and_hold(wsi: Any, *_: Any) -> None:
+    """The plugin asks to write, and wants no input yet."""
+    wsi.callback_on_writable()
+    wsi.rx_flow_control(False)
