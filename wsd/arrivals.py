@@ -79,10 +79,12 @@ class Arrivals(Loop):
             TypeError: an argument of the wrong type.
             ConnectError: the context stops.
         """
-        from wsd import client  # most servers never connect out
+        # Most servers never connect out.
+        from wsd import client
+        from wsd.connect_info import make_connect_info
 
         self._check_running()
-        return client.connect(
+        info = make_connect_info(
             self._whole,
             url,
             protocol=protocol,
@@ -93,10 +95,9 @@ class Arrivals(Loop):
             interface=interface,
             proxy=proxy,
             compression=compression,
-            reconnect=reconnect,
             session=session,
-            parent=parent,
         )
+        return client.connect(self._whole, info, reconnect, parent)
 
     def adopt_socket(
         self, sock: socket.socket, protocol: Protocol | str, *, raw: bool = False, parent: Wsi | None = None

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from wsd import log, ties
-from wsd.config import Compression
-from wsd.connect_info import ConnectInfo, make_connect_info
+from wsd.connect_info import ConnectInfo
 from wsd.connector import Connector
 from wsd.errors import ConnectError
-from wsd.protocol import Peer, Protocol
+from wsd.protocol import Peer
 from wsd.raw import Raw
 from wsd.reconnect import Backoff, Reconnect
 from wsd.resolver import Address, Answer, Lookup, reason_of
@@ -45,41 +44,12 @@ __all__ = ["Backoff", "Client", "Reconnect", "Step", "connect"]
 _REASON_CHARS: Final = 200
 
 
-def connect(
-    context: Context,
-    url: str,
-    *,
-    protocol: Protocol | str | None = None,
-    subprotocols: Sequence[str] | None = None,
-    headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-    origin: str | None = None,
-    timeout_seconds: float = 5,
-    interface: str = "",
-    proxy: str = "",
-    compression: Compression | None = None,
-    reconnect: Backoff | None = None,
-    session: Any = None,
-    parent: Wsi | None = None,
-) -> Wsi:
+def connect(context: Context, info: ConnectInfo, reconnect: Backoff | None, parent: Wsi | None) -> Wsi:
     """Begin to connect; what `Context.client_connect` does, which see.
 
     Raises:
-        ValueError: something that can never work.
-        TypeError: something that is not of its type.
+        ValueError: `reconnect` and `parent` at once.
     """
-    info = make_connect_info(
-        context,
-        url,
-        protocol=protocol,
-        subprotocols=subprotocols,
-        headers=headers,
-        origin=origin,
-        timeout_seconds=timeout_seconds,
-        interface=interface,
-        proxy=proxy,
-        compression=compression,
-        session=session,
-    )
     if reconnect is None:
         wsi = _open(context, info, None)
         ties.tie(wsi, parent)
