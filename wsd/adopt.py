@@ -13,10 +13,10 @@ from wsd import log, ties
 from wsd.config import Listen
 from wsd.descriptor import DescriptorPipe, name_of
 from wsd.http1 import Http1
-from wsd.incoming import Menu, peer_of, prepare
+from wsd.incoming import Menu, peer_of
 from wsd.protocol import Peer, Protocol
-from wsd.raw import Raw, make_session
-from wsd.transport import Pipe, SocketPipe
+from wsd.raw import Raw
+from wsd.transport import Pipe, SocketPipe, prepare
 from wsd.wsi import Wsi
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _begin_raw(context: Context, binding: Binding, pipe: Pipe, peer: Peer, local
     role = Raw(wsi, wait=True)
     context.add_wsi(wsi)
     log.debug("%s: adopted", wsi.tag)
-    if not make_session(wsi):
+    if binding.make_session(wsi) is wsi.FAILED:
         wsi.abort("Session raised")
     ties.tie(wsi, parent)
     context.call_soon(role.adopted)

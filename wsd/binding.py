@@ -20,6 +20,7 @@ from wsd.wire.extensions import Settings
 
 if TYPE_CHECKING:
     from wsd.config import Limits, ProtocolTable, Timeouts
+    from wsd.wsi import Wsi
 
 # RFC 9110 5.6.2 "token": the alphabet of a subprotocol's name (RFC 6455 4.1, point 10).
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
@@ -79,6 +80,18 @@ class Binding:
         self.on_destroyed: Callable[[], None] | None = None
         self.wsi_count = 0  # every wsi bound to it, in its handshake too
         self.apply(limits, timeouts, table)
+
+    def make_session(self, wsi: Wsi) -> Any:
+        """Make `wsi.session` of the protocol's `Session`; answers as `wsi.call` does."""
+        protocol: Any = self.protocol
+        wsi.session = None
+        if protocol.Session is None:
+            return None
+
+        def call() -> None:
+            wsi.session = protocol.Session()
+
+        return wsi.call("Session", call)
 
     def apply(self, limits: Limits, timeouts: Timeouts, table: ProtocolTable | None) -> None:
         """Take over what the operator wrote, at the start and again when a reload changed it.

@@ -246,15 +246,12 @@ class Client:
         self._lookup = context.resolver.resolve(*self._first_hop, self._resolved)
 
     def _make_session(self) -> bool:
+        """Reports whether there is a session, the caller's or one of the protocol's making."""
         wsi, info = self.wsi, self._info
+        if info.session is None:
+            return info.binding.make_session(wsi) is not wsi.FAILED
         wsi.session = info.session
-        protocol: Any = info.binding.protocol
-        if info.session is not None or protocol.Session is None:
-            return True
-        return wsi.call("Session", self._call_session, protocol.Session) is not wsi.FAILED
-
-    def _call_session(self, factory: Any) -> None:
-        self.wsi.session = factory()
+        return True
 
     def _resolved(self, answer: Answer) -> None:
         wsi = self.wsi

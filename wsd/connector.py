@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from wsd.errors import ConnectError
 from wsd.resolver import Address, parse_numeric
-from wsd.transport import WRITE, set_keepalive
+from wsd.transport import WRITE, prepare
 
 if TYPE_CHECKING:
     from wsd.context import Context
@@ -134,10 +134,7 @@ class Connector:
 
     def _prepare(self, sock: socket.socket) -> None:
         """Set what an accepted socket has too, and where it comes from."""
-        # A message is sent whole and now; Nagle would have the small ones wait for an acknowledgement.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        keepalive = self._context.keepalive
-        set_keepalive(sock, keepalive.time_seconds, keepalive.probes, keepalive.interval_seconds)
+        prepare(sock, self._context.keepalive)
         if self._source is not None:
             if self._source.family != sock.family:
                 raise OSError(errno.EADDRNOTAVAIL, f"not of one family with {self._interface}")

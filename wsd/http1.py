@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wsd import log
 from wsd.errors import HandshakeError
-from wsd.upgrade import OUR_FAULT, check_answer, make_session, negotiate
+from wsd.upgrade import OUR_FAULT, check_answer, negotiate
 from wsd.wire.body import BodyReader, body_reader
 from wsd.wire.http import HeadReader, Request, Response, error_page
 from wsd.wire.response import LAST_CHUNK, encode_chunk, encode_response_head
@@ -228,7 +228,7 @@ class Http1:
         answer: Any = None
         if hooks.on_http is not None:
             if not self._asked:
-                check_answer(self.wsi, make_session(self.wsi, self._http))  # one for all requests of the connection
+                check_answer(self.wsi, self._http.make_session(self.wsi))  # one for all requests of the connection
             self._asked = True
             answer = self.wsi.call("on_http", hooks.on_http, self.wsi, request)
         if answer or body is None or hooks.on_http_body_completion is None:

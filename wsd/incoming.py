@@ -5,17 +5,15 @@ Owns the map from a request to a protocol, and the options of an accepted socket
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsd.binding import Binding, bind_hooks
 from wsd.errors import PluginError
 from wsd.protocol import Peer, Protocol
-from wsd.transport import set_keepalive
 
 if TYPE_CHECKING:
-    from wsd.config import Keepalive, Listen
+    from wsd.config import Listen
     from wsd.context import Context
 
 
@@ -60,14 +58,6 @@ def check_raw(protocol: Protocol | None) -> None:
         raise PluginError('accept = "raw" takes a protocol that gets the connections, and none is served here')
     if bind_hooks(protocol).on_raw_receive is None:
         raise PluginError(f'accept = "raw" takes a protocol with on_raw_receive; {protocol.name} has none')
-
-
-def prepare(sock: socket.socket, keepalive: Keepalive) -> None:
-    """Set what every connection over TCP has."""
-    if sock.family != socket.AF_UNIX:
-        # A message is sent whole and now; Nagle would have the small ones wait for an acknowledgement.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        set_keepalive(sock, keepalive.time_seconds, keepalive.probes, keepalive.interval_seconds)
 
 
 def peer_of(address: object) -> Peer:

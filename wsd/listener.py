@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Final
 from wsd import faults, log
 from wsd.errors import EXIT_CONFIG, StartError
 from wsd.http1 import Http1
-from wsd.incoming import Menu, peer_of, prepare
+from wsd.incoming import Menu, peer_of
 from wsd.protocol import Peer, Protocol
-from wsd.raw import Raw, make_session
-from wsd.transport import READ, SocketPipe
+from wsd.raw import Raw
+from wsd.transport import READ, SocketPipe, prepare
 from wsd.wsi import Wsi
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Listener(Menu):
         wsi = Wsi(self.context, self.default, SocketPipe(sock), peer, local, self.context.next_number(), self)
         role = Raw(wsi)
         self.context.add_wsi(wsi)
-        if make_session(wsi):
+        if wsi.binding.make_session(wsi) is not wsi.FAILED:
             role.adopted()
         else:
             wsi.abort("Session raised")

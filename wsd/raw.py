@@ -6,7 +6,7 @@ ended.  Sockets, buffers, flow control and clocks are the wsi's; this file must 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wsd import log
 from wsd.wire.frames import GOING_AWAY, NORMAL
@@ -112,15 +112,3 @@ class Raw:
     def _finish(self) -> None:
         # The other end of a descriptor is not ours to wait for: a terminal's never comes.
         self.wsi.finish(has_ended=self._has_ended or self.wsi.is_descriptor)
-
-
-def make_session(wsi: Wsi) -> bool:
-    """Make `wsi.session`; reports whether the protocol's `Session` did not raise."""
-    protocol: Any = wsi.protocol
-    if protocol.Session is None:
-        return True
-
-    def call() -> None:
-        wsi.session = protocol.Session()
-
-    return wsi.call("Session", call) is not wsi.FAILED

@@ -14,9 +14,12 @@ import socket
 import termios
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from wsd.errors import PipeBroken
+
+if TYPE_CHECKING:
+    from wsd.config import Keepalive
 
 # What a selector is asked for and tells, as epoll has it.
 READ: Final = select.EPOLLIN
@@ -191,6 +194,14 @@ def set_keepalive(sock: socket.socket, time_seconds: float, probes: int, interva
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, (idle + probes * interval) * 1000)
+
+
+def prepare(sock: socket.socket, keepalive: Keepalive) -> None:
+    """Set what every connection over TCP has."""
+    if sock.family != socket.AF_UNIX:
+        # A message is sent whole and now; Nagle would have the small ones wait for an acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        set_keepalive(sock, keepalive.time_seconds, keepalive.probes, keepalive.interval_seconds)
 
 
 def text_of(error: OSError) -> str:

@@ -87,7 +87,7 @@ def _ask(
     None: one of them called `wsi.close()`, and no further one is asked.
     """
     hooks = wsi.binding.hooks
-    check_answer(wsi, make_session(wsi, wsi.binding))
+    check_answer(wsi, wsi.binding.make_session(wsi))
     if hooks.on_filter_protocol_connection is not None:
         hook = hooks.on_filter_protocol_connection
         check_answer(wsi, wsi.call("on_filter_protocol_connection", hook, wsi, request))
@@ -123,19 +123,6 @@ def _agree(wsi: Wsi, offers: Sequence[Offer], settings: Settings | None) -> Agre
 
 
 # -- sessions and answers, before the 101 and for HTTP ----------------------------------------------------------------
-
-
-def make_session(wsi: Wsi, binding: Binding) -> Any:
-    """Make `wsi.session` for a protocol; the answer is that of a hook."""
-    protocol: Any = binding.protocol
-    wsi.session = None
-    if protocol.Session is None:
-        return None
-
-    def call() -> None:
-        wsi.session = protocol.Session()
-
-    return wsi.call("Session", call)
 
 
 def check_answer(wsi: Wsi, answer: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import PING, PONG, TEXT, frame
-from tests.support.names import Names, known_names
+from tests.support.names import Names
 from tests.support.outgoing import Dialing, Outgoing, check_told, dialing
 from tests.support.server import Server, answer, refusing_port, silent_port, switching
 from tests.support.timing import MS, PATIENCE, wait_until
@@ -23,18 +22,6 @@ from wsd.wire.extensions import DEFLATE
 
 OFF = Compression(enabled=False)
 KEYS_COLLECTED = 1000
-
-
-@pytest.fixture
-def dial() -> Iterator[Dialing]:
-    with dialing() as dial:
-        yield dial
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    with known_names(monkeypatch) as known:
-        yield known
 
 
 class Echo(Protocol):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.names import Names, known_names
+from tests.support.names import Names
 from tests.support.outgoing import Outgoing, check_told, dialing
 from tests.support.server import Connection, Server, answer, refusing_port, silent_port, switching
 from tests.support.timing import MS, PATIENCE, wait_until
@@ -27,12 +27,6 @@ from wsd.reasons import CLOSE
 STEPS = ["noted", "resolving", "connecting", "proxy", "server", "refusal"]
 """How far a connection got: nothing has happened yet; no address; no answer to TCP; none to the CONNECT; none to the
 request; one that is no 101 and has not ended."""
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    with known_names(monkeypatch) as known:
-        yield known
 
 
 class Reached(NamedTuple):

@@ -9,13 +9,13 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.client import TEXT, frame
-from tests.support.names import Names, known_names
+from tests.support.names import Names
 from tests.support.outgoing import Dialing, Outgoing, dialing
 from tests.support.server import Asked, Connection, Server, answer, refusing_port, silent_port, switching
 from tests.support.timing import MS, PATIENCE, wait_until
@@ -25,18 +25,6 @@ from wsd.reasons import CLOSE
 
 SOON = 150 * MS
 """A deadline for what is to miss it."""
-
-
-@pytest.fixture
-def dial() -> Iterator[Dialing]:
-    with dialing() as dial:
-        yield dial
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    with known_names(monkeypatch) as known:
-        yield known
 
 
 def refused_with(dial: Dialing, reply: Callable[[Asked], bytes] | bytes, **options: Any) -> ConnectError:

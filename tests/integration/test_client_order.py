@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from tests.support.names import Names, known_names
+from tests.support.names import Names
 from tests.support.outgoing import Dialing, Outgoing, dialing
 from tests.support.server import Server, silent_port
 from tests.support.timing import MS
 from wsd.protocol import Protocol
-
-
-@pytest.fixture
-def dial() -> Iterator[Dialing]:
-    with dialing() as dial:
-        yield dial
-
-
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    with known_names(monkeypatch) as known:
-        yield known
 
 
 def nobody_else_comes(server: Server) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,12 +20,6 @@ QUICK = Backoff(table_seconds=(10 * MS,), jitter=0)
 
 NEVER = Backoff(table_seconds=(PATIENCE * 100,), jitter=0)
 """Again, but not while a test runs: whether a try is noted is seen on `context.timers`."""
-
-
-@pytest.fixture
-def dial() -> Iterator[Dialing]:
-    with dialing() as dial:
-        yield dial
 
 
 def is_waiting(dial: Dialing, wsi: Any) -> bool:

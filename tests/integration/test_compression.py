@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.support.daemon import Site
 from tests.support.deflating import OFFER, RSV1, TAIL, Deflating, bomb, fragments
 from tests.support.echoes import EchoMessages, EchoPieces
 from tests.support.fakes import PLUGINS
+from tests.support.memory import MIB, grows_less_than
 from tests.support.timing import MS, PATIENCE, wait_until
 from wsd.config import Compression, Limits, ProtocolCompression, ProtocolTable, Timeouts
 from wsd.context import Context
@@ -27,7 +29,6 @@ from wsd.plugins import discover
 from wsd.protocol import Protocol
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-MIB = 1 << 20
 
 # Every message is compressed, so that small ones show what is done to them.
 ALL = Compression(min_bytes=0)
@@ -130,21 +131,11 @@ class Process:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         self.port = int(process.stdout.readline())
-        self._folder = Path(f"/proc/{process.pid}")
+        self.pid = process.pid
 
-    def _status(self, key: str) -> int:
-        lines = (self._folder / "status").read_text().splitlines()
-        (line,) = [line for line in lines if line.startswith(f"{key}:")]
-        return int(line.split()[1]) * 1024
-
-    @contextlib.contextmanager
-    def grows_less_than(self, size: int) -> Iterator[None]:
+    def grows_less_than(self, size: int) -> AbstractContextManager[None]:
         """Fail if the process needed `size` bytes more at any moment of the block than at its beginning."""
-        (self._folder / "clear_refs").write_text("5")  # proc(5): forget the peak so far
-        before = self._status("VmRSS")
-        yield
-        grown = self._status("VmHWM") - before
-        assert grown < size, f"{grown / MIB:.1f} MiB more at its peak"
+        return grows_less_than(self.pid, size)
 
 
 @pytest.fixture

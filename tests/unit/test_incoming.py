@@ -11,8 +11,9 @@ from tests.support.raws import Bytes
 from wsd.config import Keepalive, Listen
 from wsd.context import Context
 from wsd.errors import PluginError
-from wsd.incoming import Menu, check_raw, peer_of, prepare
+from wsd.incoming import Menu, check_raw, peer_of
 from wsd.protocol import Peer, Protocol
+from wsd.transport import prepare
 
 
 class Other(Protocol):
