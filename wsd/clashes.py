@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from wsd.problems import Clash, nearest, toml
 
 if TYPE_CHECKING:
-    from wsd.options import Limits, Listen, Table
+    from wsd.options import Listen
+    from wsd.options_limits import Limits
+    from wsd.table import Table
 
 
 def _typed(table: Table, names: Iterable[str]) -> list[str]:

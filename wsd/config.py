@@ -23,18 +23,15 @@ from wsd.options import (
     Config,
     Daemon,
     Keepalive,
-    Limits,
     Listen,
     Log,
-    Options,
     Plugins,
     ProtocolCompression,
-    ProtocolLimits,
     ProtocolTable,
-    ProtocolTimeouts,
-    Timeouts,
 )
+from wsd.options_limits import Limits, ProtocolLimits, ProtocolTimeouts, Timeouts
 from wsd.problems import validate
+from wsd.table import Options
 
 __all__ = [
     "Compression",

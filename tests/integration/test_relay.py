@@ -30,7 +30,7 @@ from tests.support.flowing import Sink, Source, wait_for_pongs
 from tests.support.memory import MIB, grows_less_than
 from tests.support.server import Server
 from tests.support.timing import wait_until
-from wsd.options import Timeouts
+from wsd.options_limits import Timeouts
 from wsd.plugins import load
 
 LEFT = (1001, "the other one left")

@@ -13,7 +13,8 @@ import pytest
 
 from wsd.binding import Binding, bind_hooks
 from wsd.errors import PluginError
-from wsd.options import Compression, Limits, ProtocolCompression, ProtocolTable, Timeouts
+from wsd.options import Compression, ProtocolCompression, ProtocolTable
+from wsd.options_limits import Limits, Timeouts
 from wsd.protocol import HOOKS, CallbackProtocol, Peer, Protocol, callback_protocol
 from wsd.reasons import REASONS, Reason
 from wsd.wire.extensions import Settings

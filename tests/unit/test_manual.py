@@ -11,14 +11,8 @@ import tomli
 
 from wsd import manual
 from wsd.config import Config, default_text, load, packaged
-from wsd.options import (
-    Compression,
-    Listen,
-    ProtocolCompression,
-    ProtocolLimits,
-    ProtocolTable,
-    ProtocolTimeouts,
-)
+from wsd.options import Compression, Listen, ProtocolCompression, ProtocolTable
+from wsd.options_limits import ProtocolLimits, ProtocolTimeouts
 
 
 def test_the_shipped_file_is_the_default_text(root: Path) -> None:

@@ -11,17 +11,9 @@ from pydantic import ValidationError
 from tests.support.wrong import cases, check, refused
 from wsd import log
 from wsd.kinds import Level
-from wsd.options import (
-    Compression,
-    Config,
-    Limits,
-    Listen,
-    Log,
-    Options,
-    Plugins,
-    ProtocolCompression,
-    ProtocolTable,
-)
+from wsd.options import Compression, Config, Listen, Log, Plugins, ProtocolCompression, ProtocolTable
+from wsd.options_limits import Limits
+from wsd.table import Options
 
 WRONG = """
 # unknown keys

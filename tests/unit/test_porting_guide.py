@@ -19,9 +19,10 @@ import wsd
 from wsd.cli import cli
 from wsd.config import Config
 from wsd.listener import Listener
-from wsd.options import Listen, ProtocolTable, Table
+from wsd.options import Listen, ProtocolTable
 from wsd.protocol import HOOKS, Peer, Protocol
 from wsd.reasons import REASONS, Reason
+from wsd.table import Table
 from wsd.wire.headers import Headers
 from wsd.wire.http import Request
 from wsd.wire.reply import Reply
