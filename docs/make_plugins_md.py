@@ -35,10 +35,14 @@ TARGET = ROOT / "docs" / "plugins.md"
 # Attributes that are set when the object is made, and so have no docstring of their own.
 ATTRIBUTES: dict[tuple[type, str], str] = {
     (Wsi, "context"): "The context that serves it.",
+    (Wsi, "identity"): "Whose password or token the request showed, of the files in `[listen.auth]` or what"
+    " `on_verify_authorization` set; None: nobody was asked.",
     (Wsi, "listener"): "The listener that accepted it; None for a connection that we opened or adopted.",
     (Wsi, "local"): "This end's address, a `Peer`.",
     (Wsi, "parent"): "The connection that this one was tied to with `parent=`; None, or when that has ended.",
-    (Wsi, "peer"): "The other end's address, a `Peer`: `peer.address`, `peer.port`.",
+    (Wsi, "peer"): "The other end's address, a `Peer`: `peer.address`, `peer.port`.  Behind a proxy that is believed"
+    " (`trusted_proxies`) that of the client, which may change from one HTTP request to the next.",
+    (Wsi, "proxy"): "The `Peer` that the kernel knows, where `peer` is somebody for whom that one speaks; else None.",
     (Wsi, "reconnect"): "Of a connection that was opened with `reconnect=`: who opens the next one; else None.",
     (Wsi, "request"): "The request that opened it, readable for the wsi's whole life; of a connection that we open None"
     " until it leaves, and of a raw one always.",
@@ -70,8 +74,8 @@ ATTRIBUTES: dict[tuple[type, str], str] = {
 }
 
 WSI = {
-    "What it is": "protocol context listener session request response subprotocol extensions peer local tag is_client"
-    " is_raw is_descriptor parent children reconnect is_established is_closing fileno",
+    "What it is": "protocol context listener session identity request response subprotocol extensions peer proxy local"
+    " tag tls is_client is_raw is_descriptor parent children reconnect is_established is_closing fileno",
     "Receiving": "is_first_fragment is_final_fragment remaining_packet_payload frame_is_binary max_message_bytes"
     " rx_flow_control",
     "Sending": "callback_on_writable write send_pipe_choked send ping",
@@ -80,17 +84,18 @@ WSI = {
 }
 # The rest of a wsi is for the loop and the HTTP role.
 WSI_INTERNAL = (
-    "FAILED abort attach bind binding call establish establish_raw finish is_answering is_writing keep make_raw menu"
-    " note_delivered note_end number on_events pause_reading put reap resume role send_shared service_write"
-    " set_deadline stop unsent unwatch upgrade want_writable watch"
+    "FAILED abort attach bind binding budget call establish establish_raw finish give_way held is_answering"
+    " is_writing keep make_raw menu note_delivered note_end number on_events on_pipe_events outgoing pause_reading put"
+    " read_pending reap renew_budget replace_pipe resume role send_shared service_write set_deadline stop unsent"
+    " unwatch upgrade want_writable watch"
 )
 
 CONTEXT = {
     "For plugins": "client_connect adopt_socket adopt_descriptor protocols wsi_count counters limits timeouts"
     " keepalive max_connections now stopping call_later cancel_service callback_on_writable_all_protocol"
     " callback_all_protocol rx_flow_allow_all_protocol watch set_interest unwatch",
-    "For those who embed it": "listen listeners remove_listener add_protocol retire_protocol renew_limit service"
-    " service_fd run stop close",
+    "For those who embed it": "listen listeners remove_listener add_protocol retire_protocol renew_limit renew_budgets"
+    " service service_fd run stop close",
 }
 
 PROTOCOL = {"What a class says": "name Session Options max_message_bytes", "What it can do": "context wsis broadcast"}
@@ -163,6 +168,7 @@ argument is itself, more are a tuple.  The numbers of the reasons are libwebsock
 ```
 on_protocol_init                                  once, before any connection
     on_filter_network_connection                  (protocol 0) a connection was accepted
+    on_verify_client_certificate                  (protocol 0) under TLS, if the client shows a certificate
         on_http ... on_closed_http                (protocol 0) requests that are no upgrade
         Session()                                 an upgrade request for this protocol
         on_filter_protocol_connection

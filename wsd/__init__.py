@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wsd.config import Limits as Limits
     from wsd.config import Options as Options
     from wsd.config import Timeouts as Timeouts
+    from wsd.config import Tls as Tls
     from wsd.context import Context as Context
     from wsd.detach import daemonize as daemonize
     from wsd.errors import ConnectError as ConnectError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from wsd.reconnect import Backoff as Backoff
     from wsd.ring import Ring as Ring
     from wsd.ring import Tail as Tail
+    from wsd.tls_client import ClientTls as ClientTls
     from wsd.wire.frames import BINARY as BINARY
     from wsd.wire.frames import TEXT as TEXT
     from wsd.wire.headers import Headers as Headers
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from wsd.wire.response import Response as Response
     from wsd.wsi import Wsi as Wsi
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _HOMES = {
     "BINARY": "wsd.wire.frames",
@@ -47,6 +49,7 @@ _HOMES = {
     "TEXT": "wsd.wire.frames",
     "Answer": "wsd.protocol",
     "Backoff": "wsd.reconnect",
+    "ClientTls": "wsd.tls_client",
     "Compression": "wsd.config",
     "ConnectError": "wsd.errors",
     "Context": "wsd.context",
@@ -65,6 +68,7 @@ _HOMES = {
     "Ring": "wsd.ring",
     "Tail": "wsd.ring",
     "Timeouts": "wsd.config",
+    "Tls": "wsd.config",
     "Wsi": "wsd.wsi",
     "callback_protocol": "wsd.protocol",
     "daemonize": "wsd.detach",

@@ -41,7 +41,7 @@ def adopt_socket(
     menu = Menu(context, Listen())
     menu.serve([binding], context.protocol_0)
     wsi = Wsi(context, menu.http, SocketPipe(sock), peer, local, context.next_number(), is_client=False)
-    wsi.menu = menu
+    wsi.menu, wsi.budget = menu, menu.http.budget_for(menu)
     wsi.role = Http1(wsi)
     context.add_wsi(wsi)
     ties.tie(wsi, parent)

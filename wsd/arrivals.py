@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wsd.context import Context
     from wsd.protocol import Protocol
     from wsd.resolver import Resolver
+    from wsd.tls_client import ClientTls
     from wsd.wsi import Wsi
 
 
@@ -31,6 +32,7 @@ class Arrivals(Loop):
     def __init__(self, external_poll: bool) -> None:
         super().__init__(external_poll)
         self._resolver: Resolver | None = None
+        self._client_tls: ClientTls | None = None
 
     @property
     def _whole(self) -> Context:
@@ -51,6 +53,7 @@ class Arrivals(Loop):
         reconnect: Backoff | None = None,
         session: Any = None,
         parent: Wsi | None = None,
+        tls: ClientTls | None = None,
     ) -> Wsi:
         """Open a connection to a server; answers its wsi at once, before it is connected.
 
@@ -60,7 +63,8 @@ class Arrivals(Loop):
         LWS: lws_client_connect_via_info.
 
         Args:
-            url: `ws://host:port/path?query`; or `tcp://host:port` for a raw connection: bytes, no handshake.
+            url: `ws://host:port/path?query`, `wss://` for TLS; or `tcp://host:port` for a raw connection, bytes without a
+                handshake, and `tls://` for the same under TLS.
             protocol: Who handles it, a protocol of this context or its name; None: the first.
             subprotocols: What is offered, best first; None: the protocol's name; (): nothing.
             headers: Added to the request.
@@ -72,10 +76,11 @@ class Arrivals(Loop):
             reconnect: Connect again, with a new wsi, whenever it failed or ended and was not ended by us; None: never.
             session: `wsi.session`, in place of what the protocol's `Session` makes.
             parent: A wsi that this one is tied to: when one of them ends, the other is closed.
+            tls: How a server is verified, and how it knows us; None: by the system's certificate authorities.
 
         Raises:
             ValueError: a URL, header, subprotocol or proxy that cannot be used; an unknown protocol; what only a
-                WebSocket has, with `tcp://`; `reconnect` with `parent`.
+                WebSocket has, with `tcp://`; `tls` without TLS; `reconnect` with `parent`.
             TypeError: an argument of the wrong type.
             ConnectError: the context stops.
         """
@@ -96,6 +101,7 @@ class Arrivals(Loop):
             proxy=proxy,
             compression=compression,
             session=session,
+            tls=tls,
         )
         return client.connect(self._whole, info, reconnect, parent)
 
@@ -149,6 +155,15 @@ class Arrivals(Loop):
     def _check_running(self) -> None:
         if self.stopping:
             raise ConnectError("closed", "the context stops")
+
+    @property
+    def client_tls(self) -> ClientTls:
+        """How servers are verified where a connect says nothing about it: by the system's certificate authorities."""
+        if self._client_tls is None:
+            from wsd.tls_client import ClientTls
+
+            self._client_tls = ClientTls()
+        return self._client_tls
 
     @property
     def resolver(self) -> Resolver:

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wsd import log, plugins
+from wsd import access, log, plugins, renewal
 from wsd.binding import Binding
 from wsd.config import fill_options, packaged
 from wsd.errors import ConfigError, PluginError, Problem, WsdError
 from wsd.incoming import check_raw
 from wsd.listener import bind
 from wsd.problems import nearest, quote
+from wsd.renewal import Holdings, Renewal
 
 if TYPE_CHECKING:
     from wsd.config import Config, Listen
@@ -60,6 +61,7 @@ class Plan:
     config: Config
     found: list[Found]
     served: dict[str, Served]
+    gate: access.Gate
     warnings: list[str] = field(default_factory=list)
 
     def unload(self) -> None:
@@ -81,7 +83,9 @@ def needed_again(config: Config) -> list[Path]:
     """What is read after the drop of privileges: at each reload, and by plugins that import as they go."""
     shipped = shipped_folder()
     ours = [Path(os.__file__), Path(__file__)]
-    return [config.path, *plugin_folders(config), *([shipped] if shipped else []), *ours]
+    credentials = [Path(file) for file in access.files(config)]
+    keys = [Path(file) for listen in config.listen for file in listen.tls.files]
+    return [config.path, *credentials, *keys, *plugin_folders(config), *([shipped] if shipped else []), *ours]
 
 
 def find_plugins(config: Config) -> list[Found]:
@@ -98,11 +102,12 @@ def plan(config: Config) -> Plan:
     """Find the plugins, choose the protocols that listeners ask for, and fill their options.
 
     Raises:
-        ConfigError: options of plugins that are wrong, all of them at once.
+        ConfigError: options of plugins that are wrong, or files of passwords and tokens, all of them at once.
         PluginError: a listener asks for a protocol that no plugin provides.
     """
+    gate = access.read(config)
     found = find_plugins(config)
-    made = Plan(config, found, {})
+    made = Plan(config, found, {}, gate)
     made.warnings += [str(plugin.error) for plugin in found if plugin.error]
     try:
         _choose(made)
@@ -223,19 +228,24 @@ class Assembly:
         self.leaving: list[Served] = []
         """Replaced, and alive until their last wsi is closed."""
         self.listeners: dict[Address, Listener] = {}
+        self.renewal = Renewal(context)
         self._bound: Bound = {}
+        self._read: Holdings = {}  # read for the start, and not taken over yet
         self._generations: dict[str, int] = {}
 
     def bind(self) -> None:
-        """Bind every listener: before privileges are dropped, and before any plugin runs.
+        """Read keys and bind every listener: before privileges are dropped, and before any plugin runs.
 
         Raises:
+            ConfigError: what is wrong with certificates and keys.
             StartError: which one cannot be bound, and why.
         """
+        self._read = renewal.read(self.config, addresses(self.config.listen), {})
         self._bind(self.config, self._bound)
 
     def close(self) -> None:
         """Give up what was bound and is no listener yet; the context closes the others."""
+        self.renewal.close()
         _discard(self._bound)
 
     def start(self) -> None:
@@ -268,13 +278,14 @@ class Assembly:
         added = {name: served for name, served in new.served.items() if name not in kept}
         fresh: Bound = {}
         try:
+            tls = renewal.read(new.config, addresses(new.config.listen), self.renewal.held or self._read)
             self._bind(new.config, fresh)
             self._initialise(new.config, added)
         except BaseException:
             _discard(fresh)
             self._unload_unused(new.found)
             raise
-        self._swap(new, {name: kept.get(name, served) for name, served in new.served.items()}, fresh)
+        self._swap(new, {name: kept.get(name, served) for name, served in new.served.items()}, fresh, tls)
 
     def _is_unchanged(self, name: str, new: Served) -> bool:
         old = self.served.get(name)
@@ -301,14 +312,18 @@ class Assembly:
                 self._leave(served)
             raise
 
-    def _swap(self, new: Plan, served: dict[str, Served], fresh: Bound) -> None:
+    def _swap(self, new: Plan, served: dict[str, Served], fresh: Bound, tls: Holdings) -> None:
         """Serve the new: nothing in here fails for a reason that an operator could have caused."""
         old, self.served, self.config = self.served, served, new.config
         for name, item in served.items():
             if old.get(name) is not item:
                 item.generation = self._generations[name] = self._generations.get(name, 0) + 1
+        self.context.gate.take_over(new.gate)
         self._apply_limits()
-        self._swap_listeners(new, fresh)
+        self._swap_listeners(new, fresh, tls)
+        self.context.renew_budgets()
+        self.renewal.take_over(tls, addresses(new.config.listen), new.config.daemon.certificate_check_seconds)
+        self._read = {}
         for name, item in old.items():
             if served.get(name) is not item:
                 self._leave(item)
@@ -321,7 +336,7 @@ class Assembly:
         for binding in (self.http, *(served.binding for served in self.served.values() if served.binding)):
             binding.apply(config.limits, config.timeouts, config.protocols.get(binding.protocol.name))
 
-    def _swap_listeners(self, new: Plan, fresh: Bound) -> None:
+    def _swap_listeners(self, new: Plan, fresh: Bound, held: Holdings) -> None:
         context, wanted = self.context, dict(addresses(new.config.listen))
         for key in [key for key in self.listeners if key not in wanted]:
             listener = self.listeners.pop(key)
@@ -330,10 +345,11 @@ class Assembly:
         for key, listen in wanted.items():
             chosen = [self.served[name].protocol for name in spoken_names(listen, new.found)]
             http = self.served[listen.http_protocol].protocol if listen.http_protocol in self.served else None
+            tls = held[key].tls if key in held else None
             if key in self.listeners:
-                self.listeners[key].reconfigure(listen, chosen, http)
+                self.listeners[key].reconfigure(listen, chosen, http, tls)
             else:
-                self.listeners[key] = context.listen(listen, protocols=chosen, sock=fresh[key][1], http=http)
+                self.listeners[key] = context.listen(listen, protocols=chosen, sock=fresh[key][1], http=http, tls=tls)
                 log.notice("listening on %s", self.listeners[key].url)
 
     def _leave(self, served: Served) -> None:

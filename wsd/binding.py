@@ -1,7 +1,7 @@
 """One protocol as a context serves it: its hooks, resolved once, and what holds for its connections.
 
-Owns how a class or a callback becomes slots that the loop calls directly, what is refused on the way, and how limits of
-the context, the class and the operator merge.  Must not know sockets, the loop or plugin files.
+Owns how a class or a callback becomes slots that the loop calls directly, what is refused on the way, and which budget
+holds on which listener.  Must not know sockets, the loop or plugin files.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from wsd import faults
+from wsd.budget import Budget
 from wsd.errors import PluginError
 from wsd.options import Compression
 from wsd.protocol import HOOKS, Callback, CallbackProtocol, Protocol
@@ -20,6 +23,7 @@ from wsd.wire.extensions import Settings
 
 if TYPE_CHECKING:
     from wsd.config import Limits, ProtocolTable, Timeouts
+    from wsd.incoming import Menu
     from wsd.wsi import Wsi
 
 # RFC 9110 5.6.2 "token": the alphabet of a subprotocol's name (RFC 6455 4.1, point 10).
@@ -31,6 +35,7 @@ _WITHOUT_WSI = {
     "on_protocol_destroy",
     "on_wakeup",
     "on_filter_network_connection",
+    "on_verify_client_certificate",
     "on_add_poll_fd",
     "on_del_poll_fd",
     "on_set_mode_poll_fd",
@@ -51,34 +56,42 @@ class Hooks:
 class Binding:
     """One protocol as a context serves it: its hooks, resolved, and what holds for its connections.
 
-    `limits` and `timeouts` are the context's; what the protocol's class says wins over them, and what the operator
-    wrote for the protocol (`table`) over both.
+    `limits` and `timeouts` are the context's; what the operator wrote for a listener wins over them, what the class of
+    the protocol says over both, and what the operator wrote for the protocol (`table`) over all.
+
+    Attributes:
+        budget: What holds for connections that came in through no listener.
     """
 
     __slots__ = (
-        "_compression",
-        "close_seconds",
+        "_budgets",
+        "_limits",
+        "_table",
+        "_timeouts",
+        "auth",
+        "budget",
         "generation",
         "hooks",
         "is_retired",
-        "max_fragments",
-        "max_message_bytes",
-        "max_queue_bytes",
         "on_destroyed",
         "options",
         "protocol",
-        "slow_reader_seconds",
+        "verifies",
         "wsi_count",
     )
 
     def __init__(self, protocol: Protocol, limits: Limits, timeouts: Timeouts, table: ProtocolTable | None) -> None:
         self.protocol = protocol
         self.hooks = bind_hooks(protocol)
+        # A callback gets every reason, and would let everybody in where it does not know this one.
+        self.verifies = self.hooks.on_verify_authorization is not None and not isinstance(protocol, CallbackProtocol)
         self.options: Any = None
         self.generation = 1
         self.is_retired = False
         self.on_destroyed: Callable[[], None] | None = None
         self.wsi_count = 0  # every wsi bound to it, in its handshake too
+        self.budget = Budget()
+        self._budgets: WeakKeyDictionary[Menu, Budget] = WeakKeyDictionary()
         self.apply(limits, timeouts, table)
 
     def make_session(self, wsi: Wsi) -> Any:
@@ -96,26 +109,49 @@ class Binding:
     def apply(self, limits: Limits, timeouts: Timeouts, table: ProtocolTable | None) -> None:
         """Take over what the operator wrote, at the start and again when a reload changed it.
 
-        Limits and times hold for messages from now on, compression for connections from now on.
+        Limits and times change in place; `Context.renew_budgets` has the connections look at them again.  Compression
+        is for connections from now on.
 
         Raises:
             PluginError: no limit on messages for a protocol that has them assembled.
         """
-        own = table.limits if table else None
-        time = table.timeouts if table else None
-        class_limit = self.protocol.max_message_bytes
-        default = limits.max_message_bytes if class_limit is None else class_limit
-        self.max_message_bytes: int = _first(own and own.max_message_bytes, default)
-        self.max_queue_bytes: int = _first(own and own.max_queue_bytes, limits.max_queue_bytes)
-        self.max_fragments: int = _first(own and own.max_fragments, limits.max_fragments)
-        self.close_seconds: float = _first(time and time.close_seconds, timeouts.close_seconds)
-        self.slow_reader_seconds: float = _first(time and time.slow_reader_seconds, timeouts.slow_reader_seconds)
-        self._compression = table.compression if table else None
-        if not self.max_message_bytes and self.hooks.on_message is not None:
+        self._limits, self._timeouts, self._table = limits, timeouts, table
+        for menu in (None, *self._budgets):
+            self.renew_budget(menu)
+        self.auth = table.auth if table else None
+        if not self.budget.max_message_bytes and self.hooks.on_message is not None:
             raise PluginError(
                 f"{self.protocol.name}: max_message_bytes = 0 (no limit) is only for protocols with on_receive;"
                 " this one has on_message, which needs a limit"
             )
+
+    def budget_for(self, menu: Menu | None) -> Budget:
+        """What holds for connections that came in by `menu`; None: by no listener.  The same object each time."""
+        if menu is None:
+            return self.budget
+        budget = self._budgets.get(menu)
+        if budget is None:
+            budget = self._budgets[menu] = Budget()
+            self.renew_budget(menu)
+        return budget
+
+    def renew_budget(self, menu: Menu | None) -> None:
+        """What was written for `menu`, or for all, may have changed."""
+        budget = self.budget if menu is None else self._budgets.get(menu)
+        if budget is None:
+            return  # nobody came in by it
+        table, listen = self._table, menu and menu.config
+        budget.resolve(
+            self._limits,
+            self._timeouts,
+            (
+                listen and listen.limits,
+                listen and listen.timeouts,
+                SimpleNamespace(max_message_bytes=self.protocol.max_message_bytes),
+                table and table.limits,
+                table and table.timeouts,
+            ),
+        )
 
     def compression(self, base: Compression | None) -> Settings | None:
         """How this end would compress messages on a connection of this protocol; None: not at all.
@@ -124,8 +160,8 @@ class Binding:
             base: What the listener says; None: there is none, so the defaults.
         """
         chosen = Compression() if base is None else base
-        if self._compression is not None:
-            chosen = self._compression.over(chosen)
+        if self._table is not None:
+            chosen = self._table.compression.over(chosen)
         if not chosen.enabled:
             return None
         return Settings(
@@ -135,10 +171,6 @@ class Binding:
             context_takeover=chosen.context_takeover,
             min_bytes=chosen.min_bytes,
         )
-
-
-def _first(value: Any, default: Any) -> Any:
-    return default if value is None else value
 
 
 def bind_hooks(protocol: Protocol) -> Hooks:

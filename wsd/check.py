@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from wsd import assembly, privileges
+from wsd import assembly, privileges, renewal
 from wsd.errors import ConfigError, PluginError, Problem, StartError
 from wsd.limits import most_connections
 
@@ -64,11 +64,12 @@ def _warnings(config: Config) -> Iterator[str]:
 
 
 def _load(config: Config) -> list[str]:
-    """Load every plugin and fill its options, as the start does."""
+    """Read certificates, load every plugin and fill its options, as the start does."""
     privileges.prove_readable(assembly.needed_again(config))
+    held = renewal.read(config, assembly.addresses(config.listen), {})
     plan = assembly.plan(config)
     plan.unload()
-    return plan.warnings
+    return plan.warnings + renewal.warnings(held)
 
 
 def _as_account(account: privileges.Account, work: Callable[[], list[str]]) -> list[str]:

@@ -10,11 +10,13 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from wsd.networks import UNIX
 from wsd.problems import Clash, nearest, toml
 
 if TYPE_CHECKING:
     from wsd.options import Listen
-    from wsd.options_limits import Limits
+    from wsd.options_limits import Limits, ListenLimits
+    from wsd.options_tls import Tls
     from wsd.table import Table
 
 
@@ -27,9 +29,14 @@ def _assignments(table: Table, names: Iterable[str]) -> str:
     return " and ".join(f"{name} = {toml(getattr(table, name))}" for name in names)
 
 
-def limit_clashes(limits: Limits) -> Iterator[Clash]:
-    """A part that is larger than the whole; a default is no such part."""
-    if "max_uri_bytes" in limits.model_fields_set and limits.max_uri_bytes > limits.max_head_bytes:
+def limit_clashes(limits: Limits | ListenLimits) -> Iterator[Clash]:
+    """A part that is larger than the whole; a default is no such part, nor is what stands in another table."""
+    if (
+        limits.max_uri_bytes is not None
+        and limits.max_head_bytes is not None
+        and "max_uri_bytes" in limits.model_fields_set
+        and limits.max_uri_bytes > limits.max_head_bytes
+    ):
         pair = _assignments(limits, ["max_uri_bytes", "max_head_bytes"])
         yield Clash(("max_uri_bytes",), f"found {pair}; the first is part of the second", (("max_head_bytes",),))
 
@@ -56,6 +63,29 @@ def address_clashes(listen: Listen) -> Iterator[Clash]:
         yield Clash(("v6_only",), text, ((other,),))
 
 
+def door_clashes(listen: Listen) -> Iterator[Clash]:
+    """Proxies that are trusted with nothing, and what none is trusted with."""
+    trusted, using = listen.trusted_proxies, []
+    if listen.proxy_protocol:
+        using.append("proxy_protocol")
+    if listen.forwarded != "none":
+        using.append("forwarded")
+    if trusted and not using:
+        text = (
+            f"found {_assignments(listen, ['trusted_proxies'])} without proxy_protocol and forwarded; set one of them"
+        )
+        yield Clash(("trusted_proxies",), text, (("proxy_protocol",), ("forwarded",)))
+    for name in using:
+        if not trusted:
+            text = f"found {_assignments(listen, [name])} without trusted_proxies, from whom alone it would be believed"
+            yield Clash((name,), text, (("trusted_proxies",),))
+    if using and listen.unix and trusted and UNIX not in trusted:
+        text = (
+            f'found {_assignments(listen, ["trusted_proxies"])} beside unix; proxies come by the socket, so add "unix"'
+        )
+        yield Clash(("trusted_proxies",), text, (("unix",),))
+
+
 def protocol_clashes(listen: Listen) -> Iterator[Clash]:
     """Protocols that are named for clients and not served."""
     if listen.protocols is None:
@@ -72,11 +102,44 @@ def raw_clashes(listen: Listen) -> Iterator[Clash]:
     """What is about HTTP or WebSockets, where nothing of the kind is spoken."""
     if listen.accept != "raw":
         return
-    for name in ("paths", "allowed_origins", "static_folder", "http_protocol", "compression"):
+    for name in ("paths", "allowed_origins", "static_folder", "http_protocol", "forwarded", "compression", "auth"):
         if getattr(listen, name) != type(listen).model_fields[name].default:
             yield Clash(
                 (name,), f'found {name} beside accept = "raw", which speaks no HTTP; take it out', (("accept",),)
             )
+    for name in ("plain_http", "hsts_seconds"):
+        if name in _changed(listen.tls):
+            text = (
+                f'found tls.{_assignments(listen.tls, [name])} beside accept = "raw", which speaks no HTTP; take it out'
+            )
+            yield Clash(("tls", name), text, (("accept",),))
+
+
+def tls_clashes(tls: Tls) -> Iterator[Clash]:
+    """What is about TLS where there is none, and about clients' certificates where nobody asks for them."""
+    if not tls.certificate:
+        for name in _changed(tls):
+            text = f"found {_assignments(tls, [name])} without certificate, so that nothing is encrypted; set it"
+            yield Clash((name,), text, (("certificate",),))
+        return
+    if tls.client_certificates == "none":
+        for name in ("client_ca", "client_crl"):
+            if getattr(tls, name):
+                text = (
+                    f'found {_assignments(tls, [name])} beside client_certificates = "none", so that no client is asked'
+                )
+                yield Clash((name,), text, (("client_certificates",),))
+    elif not tls.client_ca:
+        text = f"found {_assignments(tls, ['client_certificates'])} without client_ca; set the file of whom to trust"
+        yield Clash(("client_certificates",), text, (("client_ca",),))
+    if tls.min_version == "1.3" and tls.ciphers:
+        text = f"found {_assignments(tls, ['ciphers', 'min_version'])}; it is about TLS 1.2: see ciphersuites"
+        yield Clash(("ciphers",), text, (("min_version",),))
+
+
+def _changed(table: Table) -> list[str]:
+    """The options that are not at their default."""
+    return [name for name, field in type(table).model_fields.items() if getattr(table, name) != field.default]
 
 
 def listener_clashes(listeners: tuple[Listen, ...]) -> Iterator[Clash]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wsd.counters import is_limit
 from wsd.errors import EXIT_CONFIG, EXIT_NOT_RUNNING, EXIT_RUNTIME, ConfigError, PluginError, StartError
 
 if TYPE_CHECKING:
@@ -242,7 +243,15 @@ def _status_text(answer: Answer) -> str:
         leaving = ", leaving" if protocol["leaving"] else ""
         count = f"generation {protocol['generation']}{leaving}, {protocol['connections']} connections"
         lines.append(f"  {protocol['name']}  {count}  {protocol['file']}")
-    return "\n".join(lines)
+    if answer.get("tls_library"):
+        lines.append(f"  {answer['tls_library']}")
+    for certificate in answer.get("certificates", ()):  # an older daemon says nothing of them
+        names, day = ", ".join(certificate["names"]), certificate["not_after"].partition("T")[0]
+        lines.append(f"  certificate for {names}  until {day}, {certificate['days_left']} days  {certificate['file']}")
+        if certificate["warning"]:
+            lines.append(f"    warning: {certificate['warning']}")
+    met = [f"{name} {count}" for name, count in answer.get("counters", {}).items() if count and is_limit(name)]
+    return "\n".join([*lines, *([f"  limits met: {', '.join(met)}"] if met else [])])
 
 
 def _connections_text(answer: Answer) -> str:
@@ -287,6 +296,10 @@ def _parse_headers(context: click.Context, option: click.Parameter, values: tupl
 )
 @click.option("--binary", is_flag=True, help="Send lines as binary messages; they need not be UTF-8.")
 @click.option("--no-compression", is_flag=True, help="Do not offer permessage-deflate.")
+@click.option("--ca", default="", metavar="FILE", help="wss: believe the certificates in it, and no others.")
+@click.option("--cert", default="", metavar="FILE", help="wss: show this certificate to a server that asks for one.")
+@click.option("--key", default="", metavar="FILE", help="wss: its private key, if it is not in the same file.")
+@click.option("--insecure", is_flag=True, help="wss: believe any server, which anybody on the way can be.")
 def connect(
     url: str,
     subprotocols: tuple[str, ...],
@@ -297,8 +310,12 @@ def connect(
     ping: float,
     binary: bool,
     no_compression: bool,
+    ca: str,
+    cert: str,
+    key: str,
+    insecure: bool,
 ) -> None:
-    """Speak to the server at URL (ws://host:port/path): each line of standard input is sent as a message, each message
+    """Speak to the server at URL (ws:// or wss://host:port/path): each line of standard input is sent as a message, each message
     that comes is printed as a line.
 
     At the end of the input the answers to it are awaited, then the connection is closed.  Exit status: 0 if it was
@@ -316,12 +333,71 @@ def connect(
         ping_seconds=ping,
         compressed=not no_compression,
         binary=binary,
+        ca=ca,
+        certificate=cert,
+        private_key=key,
+        insecure=insecure,
     )
     try:
         status = connect.run(wanted, lambda text: click.echo(f"wsd: {text}", err=True))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     sys.exit(status)
+
+
+# -- who may come in --------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+def password(name: str, file: Path | None) -> None:
+    """Hash a password for NAME and put it into FILE, a `password_file`, in place of the one that NAME had.
+
+    It is asked for on a terminal, else the first line of standard input is taken.  Without FILE the line for it is
+    printed.  A running daemon sees the change within a second.
+    """
+    from wsd import credentials
+
+    try:
+        entry = credentials.hash_password(name, _ask_password())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if file is None:
+        click.echo(entry.line)
+        return
+    had_one = credentials.write_password(file, entry)
+    click.echo(f"{file}: {entry.name} has {'another' if had_one else 'a'} password now")
+
+
+def _ask_password() -> str:
+    """The password: from the terminal, twice and without an echo, or as the first line of what comes."""
+    if sys.stdin.isatty():
+        answer: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return answer
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+def token(name: str, file: Path | None) -> None:
+    """Make a bearer token for NAME, print it, this once, and put its hash into FILE, a `token_file`.
+
+    NAME keeps the tokens that it has: take their lines out of FILE to have them refused.  Without FILE the line for it
+    is printed on standard error.
+    """
+    from wsd import credentials
+
+    try:
+        made, entry = credentials.make_token(name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if file is None:
+        click.echo(entry.line, err=True)
+    else:
+        credentials.write_token(file, entry)
+    click.echo(made)
 
 
 # -- looking, without serving -----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from wsd.protocol import Peer
 from wsd.raw import Raw
 from wsd.reconnect import Backoff, Reconnect
 from wsd.resolver import Address, Answer, Lookup, reason_of
-from wsd.transport import SocketPipe
+from wsd.transport import SocketPipe, give_back
 from wsd.wire.client_handshake import NONCE_BYTES, check_reply, encode_connect, encode_request, new_key
 from wsd.wire.deflate import make_pair
 from wsd.wire.extensions import DEFLATE, encode_offers
@@ -37,6 +37,8 @@ from wsd.wsi import Wsi
 if TYPE_CHECKING:
     from wsd.context import Context
     from wsd.lanes import Lane
+    from wsd.tls import TlsPipe
+    from wsd.tls_client import ClientTls
 
 __all__ = ["Backoff", "Client", "Reconnect", "Step", "connect"]
 
@@ -76,6 +78,7 @@ class Step(Enum):
     TURN = auto()  # until no other client of ours connects there
     CONNECTING = auto()  # the first of them that answers
     PROXY = auto()  # the proxy's answer to our CONNECT
+    TLS = auto()  # the handshake that comes before ours
     SERVER = auto()  # the server's answer to our request
 
 
@@ -93,7 +96,9 @@ class Client:
         "_reader",
         "_refusal",
         "_settings",
+        "_sock",
         "_step",
+        "_tls_pipe",
         "wsi",
     )
 
@@ -103,6 +108,8 @@ class Client:
         self._lookup: Lookup | None = None
         self._lane: Lane | None = None
         self._connector: Connector | None = None
+        self._sock: socket.socket | None = None  # what TLS is to be spoken on
+        self._tls_pipe: TlsPipe | None = None
         self._is_asked = False  # for on_writeable, which comes after on_established
         self._settings = info.settings
         self._key = ""
@@ -127,6 +134,8 @@ class Client:
         if self._step is Step.CONNECTING:
             where = self._connector.where if self._connector is not None else ""
             return f"connecting to {self._via}{where or self._first_hop[0]}"
+        if self._step is Step.TLS:
+            return "waiting for the server's part of the TLS handshake"
         return "waiting for the proxy" if self._step is Step.PROXY else "waiting for the server's answer"
 
     @property
@@ -163,6 +172,8 @@ class Client:
             self._refused()
             return
         when = "before it answered" if self._reader.is_empty else "in the middle of its answer"
+        if self._step is Step.TLS:
+            when = "in the TLS handshake"
         if self._step is Step.PROXY:
             self._fail(ConnectError("proxy", f"the proxy ended the connection {when}"))
         else:
@@ -219,7 +230,7 @@ class Client:
             return ConnectError("closed", "the context has ended")
         if self._refusal is not None:
             return self._refusal_error(*self._refusal)
-        cause = "proxy" if self._step is Step.PROXY else "reset"
+        cause = {Step.PROXY: "proxy", Step.TLS: "tls"}.get(self._step, "reset")
         return ConnectError(cause, f"{self._waiting_for}: {wsi.why}")
 
     def _fail(self, error: ConnectError) -> None:
@@ -290,15 +301,18 @@ class Client:
             self._fail(ConnectError(result.cause, f"connecting to {self._via}{result.text}"))
             return
         if wsi.is_closing:  # noted in this very turn
-            result.close()
+            give_back(result)
             return
         try:
             peer, local = Peer(*result.getpeername()[:2]), Peer(*result.getsockname()[:2])
         except OSError as error:  # reset since
-            result.close()
+            give_back(result)
             self._fail(ConnectError("reset", f"connecting to {self._via}{self._first_hop[0]}: {reason_of(error)}"))
             return
+        self._sock = result
         wsi.attach(SocketPipe(result), peer, local)
+        if wsi.is_closing:  # the selector did not take it
+            return  # type: ignore[unreachable]  # attaching has changed it
         if self._info.proxy is None:
             self._reached(b"")
         else:
@@ -309,6 +323,41 @@ class Client:
 
     def _reached(self, leftover: bytes) -> None:
         """The connection is there, through the proxy if there is one; `leftover` is what came behind its answer."""
+        if self._info.tls is None:
+            self._open(leftover)
+        elif leftover:
+            self._fail(ConnectError("proxy", "the proxy sent more than its answer, where the server speaks TLS"))
+        else:
+            self._begin_tls(self._info.tls)
+
+    def _begin_tls(self, tls: ClientTls) -> None:
+        from wsd.tls import TlsPipe
+
+        assert self._sock is not None
+        self._step = Step.TLS
+        connection = tls.connection(self._sock, self._info.target.host, alpn=not self._info.is_raw)
+        self._tls_pipe = TlsPipe(self._sock, connection, self._shaken)
+        self.wsi.replace_pipe(self._tls_pipe)
+
+    def _shaken(self) -> None:
+        """The TLS handshake is over: the server must be whom we meant."""
+        wsi, tls, pipe = self.wsi, self._info.tls, self._tls_pipe
+        if wsi.is_closing:
+            return
+        assert tls is not None
+        assert pipe is not None
+        try:
+            if pipe.failure:
+                raise ConnectError("tls", tls.reason(pipe.connection) or pipe.failure)
+            tls.check(pipe.connection, self._info.target.host)
+        except ConnectError as error:
+            self._fail(error)
+            return
+        log.client("%s: %r", wsi.tag, pipe.tls)
+        self._open(b"")
+
+    def _open(self, leftover: bytes) -> None:
+        """Whatever lies between, bytes go to the server and come from it."""
         wsi = self.wsi
         if not self._info.is_raw:
             self._ask_server()

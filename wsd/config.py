@@ -29,25 +29,40 @@ from wsd.options import (
     ProtocolCompression,
     ProtocolTable,
 )
-from wsd.options_limits import Limits, ProtocolLimits, ProtocolTimeouts, Timeouts
+from wsd.options_access import Auth, ProtocolAuth
+from wsd.options_limits import (
+    Limits,
+    ListenLimits,
+    ListenTimeouts,
+    ProtocolLimits,
+    ProtocolTimeouts,
+    Timeouts,
+)
+from wsd.options_tls import Certificate, Tls
 from wsd.problems import validate
 from wsd.table import Options
 
 __all__ = [
+    "Auth",
+    "Certificate",
     "Compression",
     "Config",
     "Daemon",
     "Keepalive",
     "Limits",
     "Listen",
+    "ListenLimits",
+    "ListenTimeouts",
     "Log",
     "Options",
     "Plugins",
+    "ProtocolAuth",
     "ProtocolCompression",
     "ProtocolLimits",
     "ProtocolTable",
     "ProtocolTimeouts",
     "Timeouts",
+    "Tls",
     "default_text",
     "fill_options",
     "find",

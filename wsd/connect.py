@@ -26,6 +26,7 @@ from wsd.wire.client_handshake import parse_url
 from wsd.wire.frames import ABNORMAL, GOING_AWAY, NO_STATUS, NORMAL
 
 if TYPE_CHECKING:
+    from wsd.tls_client import ClientTls
     from wsd.wsi import Wsi
 
 # How much of standard input is read at once where it is a file; a pipe holds as much.
@@ -55,6 +56,23 @@ class Wanted(NamedTuple):
     compressed: bool = True
     binary: bool = False
     """Lines are sent as binary messages, and may hold any bytes."""
+    ca: str = ""
+    certificate: str = ""
+    private_key: str = ""
+    insecure: bool = False
+
+    @property
+    def tls(self) -> ClientTls | None:
+        """How the server is verified; None: nothing was said about it.
+
+        Raises:
+            ValueError: what is wrong with the files.
+        """
+        if not (self.ca or self.certificate or self.private_key or self.insecure):
+            return None
+        from wsd.tls_client import ClientTls
+
+        return ClientTls(ca=self.ca, certificate=self.certificate, private_key=self.private_key, insecure=self.insecure)
 
 
 class Talk(Protocol):
@@ -96,6 +114,7 @@ class Talk(Protocol):
             headers=wanted.headers,
             origin=wanted.origin,
             proxy=wanted.proxy,
+            tls=wanted.tls,
             timeout_seconds=wanted.timeout_seconds,
             compression=Compression(enabled=wanted.compressed),
         )

@@ -31,6 +31,7 @@ from wsd.wire.headers import Headers
 
 if TYPE_CHECKING:
     from wsd.context import Context
+    from wsd.tls_client import ClientTls
 
 # Linux: IFNAMSIZ is 16 with its NUL, and the kernel cuts a longer name instead of refusing it.
 _DEVICE: Final = re.compile(r"[!-.0-~]{1,15}\Z")
@@ -63,7 +64,9 @@ class ConnectInfo(NamedTuple):
     """What is offered for compression; None: nothing."""
     session: Any
     is_raw: bool
-    """Whether there is no handshake: a tcp:// URL."""
+    """Whether there is no handshake: a tcp:// or tls:// URL."""
+    tls: ClientTls | None
+    """How the server is verified; None: nothing is encrypted."""
 
 
 def make_connect_info(
@@ -79,6 +82,7 @@ def make_connect_info(
     proxy: str,
     compression: Compression | None,
     session: Any,
+    tls: ClientTls | None,
 ) -> ConnectInfo:
     """Check the arguments of `Context.client_connect`, which see.
 
@@ -91,9 +95,10 @@ def make_connect_info(
     fields = tuple(headers.items() if isinstance(headers, Mapping) else headers)
     if is_raw:
         _check_raw(subprotocols=subprotocols, headers=fields, origin=origin, compression=compression)
+    target = parse_tcp(url) if is_raw else parse_url(url)
     info = ConnectInfo(
         binding,
-        parse_tcp(url) if is_raw else _parse_target(url),
+        target,
         () if is_raw else _subprotocols(binding, subprotocols),
         fields,
         origin,
@@ -103,6 +108,7 @@ def make_connect_info(
         None if is_raw else binding.compression(compression),
         session,
         is_raw,
+        _check_tls(context, target, tls),
     )
     if is_raw:
         return info
@@ -119,14 +125,17 @@ def _check_raw(**arguments: object) -> None:
         ValueError: which it is.
     """
     if said := [name for name, value in arguments.items() if value]:
-        raise ValueError(f"{said[0]}: a tcp:// URL opens a raw connection, which has no handshake to say this in")
+        raise ValueError(
+            f"{said[0]}: a tcp:// or tls:// URL opens a raw connection, which has no request to say this in"
+        )
 
 
-def _parse_target(url: str) -> Target:
-    target = parse_url(url)
+def _check_tls(context: Context, target: Target, tls: ClientTls | None) -> ClientTls | None:
     if target.secure:
-        raise ValueError("wss:// takes TLS, which is not built in: only ws:// can be connected to")
-    return target
+        return tls or context.client_tls
+    if tls is not None:
+        raise ValueError("tls: nothing is encrypted on a ws:// or tcp:// URL; wss:// and tls:// are")
+    return None
 
 
 def _subprotocols(binding: Binding, subprotocols: Sequence[str] | None) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from wsd.errors import ConnectError
 from wsd.resolver import Address, parse_numeric
-from wsd.transport import WRITE, prepare
+from wsd.transport import WRITE, error_of, give_back, prepare
 
 if TYPE_CHECKING:
     from wsd.context import Context
@@ -91,7 +91,7 @@ class Connector:
 
     def _close_losers(self) -> None:
         for sock in self._losers:
-            sock.close()
+            give_back(sock)
         self._losers.clear()
 
     # -- the attempts ---------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ class Connector:
                 raise OSError(number, os.strerror(number))
             self._context.watch(sock.fileno(), WRITE, lambda mask: self._on_events(sock, address))
         except BaseException:
-            sock.close()
+            give_back(sock)
             raise
         self._attempts[sock.fileno()] = sock, address
 
@@ -144,7 +144,7 @@ class Connector:
 
     def _on_events(self, sock: socket.socket, address: Address) -> None:
         """The kernel has decided about an attempt."""
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        number = error_of(sock)
         if not number and is_self_connected(sock):
             number = errno.ECONNREFUSED
         fd = sock.fileno()
@@ -153,7 +153,7 @@ class Connector:
         if not number:
             self._connected(sock)
             return
-        sock.close()  # this turn has no more events for it
+        give_back(sock)  # this turn has no more events for it
         self._failures.append((address, OSError(number, os.strerror(number))))
         self._begin_next()
 

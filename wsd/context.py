@@ -13,13 +13,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from wsd import faults, log
+from wsd.access import Gate
+from wsd.admission import Admission
 from wsd.arrivals import Arrivals
 from wsd.binding import Binding
-from wsd.config import Keepalive, Limits, Listen, Timeouts
+from wsd.config import Keepalive, Limits, Listen, Timeouts, Tls
 from wsd.errors import PluginError
 from wsd.lanes import Lanes
 from wsd.limits import ConnectionLimit, connection_limit
-from wsd.listener import Listener, bind
+from wsd.listener import Listener, bind, server_tls
+from wsd.memory import Memory
 from wsd.protocol import Protocol
 from wsd.reasons import Reason
 from wsd.transport import READ
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     import socket
 
     from wsd.config import ProtocolTable
+    from wsd.tls_server import ServerTls
     from wsd.wsi import Wsi
 
 # At the limit every connection that ends lets one in, which is at the limit again: one line a minute will do.
@@ -74,7 +78,10 @@ class Context(Arrivals):
         self.connection_limit = ConnectionLimit(0, 0, 0, 0, 0)
         self.max_connections = 0
         self.renew_limit()
+        self.memory = Memory(self.counters, self.limits.max_memory_bytes)
         self.lanes = Lanes(self.call_soon)  # in which our clients connect
+        self.gate = Gate(self._verified)
+        self.admission = Admission(self, self._wsis, self._resume_accepting)
         try:
             for protocol in protocols:
                 self.add_protocol(protocol)
@@ -228,6 +235,7 @@ class Context(Arrivals):
         protocols: Sequence[Protocol] | None = None,
         sock: socket.socket | None = None,
         http: Protocol | None = None,
+        tls: Tls | ServerTls | None = None,
         **fields: Any,
     ) -> Listener:
         """Accept connections.
@@ -237,15 +245,22 @@ class Context(Arrivals):
             protocols: Whom it serves; None: every protocol of the context.
             sock: A socket that listens already; None: one is bound as `listen` says.
             http: Whose HTTP hooks it uses; None: protocol 0.
+            tls: The certificate and all that goes with it, in place of `listen.tls`; or what was made of it before.
 
         Raises:
             StartError: the address cannot be listened on.
+            ConfigError: `listen.tls` names a certificate, or anything else, that cannot be used; or `listen.auth` a file.
             PluginError: two protocols of one name.
             pydantic.ValidationError: `fields` that make no `Listen`.
         """
         config = listen if listen is not None else Listen(**fields)
         bindings, http_binding = self.bindings_of(protocols), self.http_binding(http)
-        listener = Listener(self, config, sock if sock is not None else bind(config))
+        for binding in (http_binding, *bindings):
+            self.gate.access(config.auth, binding.auth)  # its files are read now, and not with the first request
+        if isinstance(tls, Tls):
+            config, tls = config.model_copy(update={"tls": tls}), None
+        tls = tls or server_tls(config)
+        listener = Listener(self, config, sock if sock is not None else bind(config), tls)
         try:
             listener.serve(bindings, http_binding)
         except BaseException:
@@ -322,6 +337,16 @@ class Context(Arrivals):
         elif not self._accepting:
             self.pause_accepting(0)  # they wait for a connection to end, and now there may be room without that
 
+    def renew_budgets(self) -> None:
+        """Have every connection look at its limits and times again, after they were changed in place.
+
+        Times count from when the connection was opened; or from now, where it had none so far.
+        """
+        self.memory.limit = self.limits.max_memory_bytes
+        for wsi in self._wsis:
+            if wsi.is_established:
+                wsi.renew_budget()
+
     def pause_accepting(self, seconds: float | None = None) -> None:
         """No listener accepts until a connection ends, or for `seconds`.
 
@@ -346,6 +371,11 @@ class Context(Arrivals):
         """How many connections there are, in their handshake or closing too."""
         return len(self._wsis)
 
+    def _verified(self) -> None:
+        """A password has been compared; in a thread of the verifier."""
+        self.call_soon(self.gate.verifier.deliver)
+        self.rouse()
+
     def _tell_poll_fd(self, name: str, *arguments: int) -> None:
         protocol_0 = self.protocol_0
         hook = getattr(protocol_0.hooks, name)
@@ -364,6 +394,7 @@ class Context(Arrivals):
         dead, self._dead = self._dead, []
         for wsi in dead:
             self._wsis.discard(wsi)
+            self.admission.left(wsi)
             if wsi.listener is not None:
                 wsi.listener.count -= 1
             wsi.unwatch()
@@ -409,6 +440,7 @@ class Context(Arrivals):
             wsi.abort("daemon ended")
         self._reap()
         self._close_resolver()
+        self.gate.close()
         self._close_wakeup()
         for binding in (*self.bindings.values(), *self.retired):
             self.destroy_protocol(binding)

@@ -26,6 +26,7 @@ from wsd.transport import READ, WRITE
 
 if TYPE_CHECKING:
     from wsd.context import Context
+    from wsd.timers import Timer
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -34,6 +35,7 @@ _REQUEST_BYTES: Final = 4096  # a command with room to spare
 _ANSWER_BYTES: Final = 4 << 20  # status of thousands of listeners, or all that is wrong with a configuration
 _CLIENTS: Final = 8  # a person and some scripts; more wait in the backlog
 _CLIENT_SECONDS: Final = 5.0  # for a request to arrive and its answer to be taken: both ends are on this machine
+_EXHAUSTED_SECONDS: Final = 0.1  # until the next try where no descriptor was free; as long as a listener waits
 
 
 def control_path(pidfile: Path) -> Path:
@@ -88,12 +90,15 @@ class Control:
         self._answer = answer
         self._path = listener.getsockname()
         self._clients: dict[int, _Client] = {}
+        self._pause: Timer | None = None
         context.watch(listener.fileno(), READ, self._accept)
 
     def close(self) -> None:
         """Hang up on everybody and remove the socket file, if the folder is still ours."""
         for client in list(self._clients.values()):
             client.close()
+        if self._pause is not None:
+            self._pause.cancel()
         self._context.unwatch(self._listener.fileno())
         self._listener.close()
         with contextlib.suppress(OSError):
@@ -103,7 +108,11 @@ class Control:
         try:
             connection, _ = self._listener.accept()
         except OSError:
-            return  # taken back by its client, or no descriptor is free: it asks again
+            # Taken back by its client; or no descriptor is free, and a socket that nobody empties stays readable, so to
+            # be told of it at once again would be a spin.
+            self._context.set_interest(self._listener.fileno(), 0)
+            self._pause = self._context.call_later(_EXHAUSTED_SECONDS, self._resume)
+            return
         uid = peer_uid(connection)
         if uid not in (0, os.geteuid()):
             log.warn("control socket: uid %d was refused", uid)
@@ -113,6 +122,10 @@ class Control:
         if len(self._clients) >= _CLIENTS:
             next(iter(self._clients.values())).close()  # the oldest: it had the most time
         self._clients[connection.fileno()] = _Client(self._context, connection, self._answer, self._clients)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._context.set_interest(self._listener.fileno(), READ)
 
 
 class _Client:
@@ -166,7 +179,7 @@ class _Client:
     def _reply(self) -> Answer:
         try:
             request = json.loads(self._received.partition(b"\n")[0])
-        except ValueError:
+        except (ValueError, RecursionError):  # a thousand brackets are enough for that one
             request = None
         if not isinstance(request, dict):
             return {"ok": False, "exit": 2, "text": "a request is a JSON object on one line"}

@@ -6,6 +6,7 @@ open file: a shell whose terminal was left non-blocking reads its end of input. 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -14,7 +15,7 @@ import stat
 import termios
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final
+from typing import ClassVar, Final
 
 from wsd.errors import PipeBroken
 from wsd.transport import MAX_BUFFERS, RETRY, text_of
@@ -46,6 +47,13 @@ class DescriptorPipe:
     """
 
     __slots__ = ("_fd", "_is_eventfd", "_is_fifo", "_is_tty")
+
+    is_direct: ClassVar[bool] = True
+    tls: ClassVar[None] = None
+
+    def has_pending(self) -> bool:
+        """Nothing is kept here."""
+        return False
 
     def __init__(self, fd: int) -> None:
         check_pollable(fd)
@@ -101,21 +109,27 @@ class DescriptorPipe:
             raise PipeBroken(text_of(error)) from None
 
     def in_flight(self) -> int:
-        """How many bytes the kernel took and nobody has read: of a pipe or a tty; elsewhere that cannot be asked."""
+        """How many bytes the kernel took and nobody has read: of a pipe or a tty; elsewhere that cannot be asked,
+        and is 0."""
         request = termios.TIOCOUTQ if self._is_tty else termios.FIONREAD if self._is_fifo else None
         if request is None:
             return 0
-        return _INT.unpack(fcntl.ioctl(self._fd, request, bytes(_INT.size)))[0]  # type: ignore[no-any-return]
+        try:
+            answer = fcntl.ioctl(self._fd, request, bytes(_INT.size))
+        except OSError:  # a terminal that hung up
+            return 0
+        return _INT.unpack(answer)[0]  # type: ignore[no-any-return]
 
     def shutdown_write(self) -> None:
         """Nothing: a descriptor has no half that could end before the other."""
 
     def close(self) -> None:
-        """Give the descriptor back, and the open file as it was."""
+        """Give the descriptor back, and the open file as it was.  Linux has released it whatever it answers."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             _restore(fd)
-            os.close(fd)
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def error_text(self) -> str:
         """What a poll with POLLERR means on what is no socket: nobody has the other end open."""

@@ -21,14 +21,14 @@ class WsdError(Exception):
 
 
 class Problem(NamedTuple):
-    """One thing wrong in a configuration: `file: key: found ...; allowed ...`."""
+    """One thing wrong in a configuration: `file: key: found ...; allowed ...`.  Who embeds wsd has no file."""
 
     file: str
     key: str
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.key}: {self.message}" if self.key else f"{self.file}: {self.message}"
+        return ": ".join(part for part in self if part)
 
 
 class ConfigError(WsdError):
@@ -64,27 +64,40 @@ class PipeBroken(WsdError):
     """The peer is gone: reset, unreachable or timed out by the kernel.  The text is the system's own."""
 
 
-class ProtocolError(WsdError):
-    """The peer broke RFC 6455.  `code` is the close code of section 7.4.1, `text` goes into the Close frame."""
+class ProxyError(WsdError):
+    """What a connection begins with is no PROXY header, or a bad one."""
 
-    def __init__(self, code: int, text: str) -> None:
-        self.code, self.text = code, text
+
+class ProtocolError(WsdError):
+    """The peer broke RFC 6455, or was over a limit of ours, whose name is `option` then.
+
+    `code` is the close code of section 7.4.1, `text` goes into the Close frame.
+    """
+
+    def __init__(self, code: int, text: str, option: str = "") -> None:
+        self.code, self.text, self.option = code, text, option
         super().__init__(f"{code} {text}")
 
 
 class HandshakeError(WsdError):
     """A request is refused with an HTTP status.
 
-    `headers` are added to the answer (for example `Sec-WebSocket-Version` with 426, RFC 6455 4.4).
+    `headers` are added to the answer (for example `Sec-WebSocket-Version` with 426, RFC 6455 4.4).  `option` is the
+    limit or time that the peer was over, if that is why.
     """
 
-    def __init__(self, status: int, text: str = "", headers: Iterable[tuple[str, str]] = ()) -> None:
-        self.status, self.text, self.headers = status, text, tuple(headers)
+    def __init__(
+        self, status: int, text: str = "", headers: Iterable[tuple[str, str]] = (), *, option: str = ""
+    ) -> None:
+        self.status, self.text, self.headers, self.option = status, text, tuple(headers), option
         super().__init__(f"{status} {text}")
 
 
 class Reject(HandshakeError):
-    """Raised by a plugin in `on_filter_protocol_connection`: the peer gets this HTTP status and text."""
+    """Raised by a plugin in `on_filter_protocol_connection`, `on_add_headers` or `on_verify_authorization`.
+
+    The peer gets this HTTP status and text.
+    """
 
 
 class ConnectError(WsdError):
@@ -102,6 +115,7 @@ class ConnectError(WsdError):
         "unreachable",  # no way there, or no such local address
         "reset",  # the connection broke before it was established
         "timeout",  # the text says at which step
+        "tls",  # no TLS, or a certificate that is not the server's
         "proxy",  # the proxy refused, or is none
         "status",  # an HTTP answer that is no 101
         "reply",  # no HTTP, or a 101 that RFC 6455 4.1 does not let pass

@@ -16,14 +16,18 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final
 
 from wsd import log
+from wsd.access import Identification, hide_tokens, identify, unavailable
 from wsd.errors import HandshakeError
-from wsd.upgrade import OUR_FAULT, check_answer, negotiate
+from wsd.upgrade import OUR_FAULT, Chosen, check_answer, choose, negotiate, stopping
 from wsd.wire.body import BodyReader, body_reader
 from wsd.wire.http import HeadReader, Request, Response, error_page
 from wsd.wire.response import LAST_CHUNK, encode_chunk, encode_response_head
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wsd.binding import Binding
+    from wsd.protocol import Peer
     from wsd.wsi import Wsi
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -53,6 +57,7 @@ class State(Enum):
     """What the connection waits for."""
 
     HEAD = auto()  # a request's head, or its first byte
+    IDENTITY = auto()  # who asks is being found out
     BODY = auto()  # more of a request's body
     ANSWER = auto()  # an answer is under way
     DONE = auto()  # nothing: closing, or no longer HTTP
@@ -67,24 +72,30 @@ class Http1:
         "_body",
         "_chunked",
         "_eof",
+        "_hop",
         "_http",
+        "_identification",
         "_input",
         "_keep_alive",
         "_paused",
         "_reader",
         "_remaining",
+        "_tokens",
         "_writing",
         "state",
         "wsi",
     )
 
     def __init__(self, wsi: Wsi) -> None:
-        limits = wsi.context.limits
+        budget = wsi.budget
         self.wsi = wsi
         self.state = State.HEAD
-        self._reader = HeadReader(limits.max_head_bytes, limits.max_headers, limits.max_uri_bytes)
+        self._reader = HeadReader(budget.max_head_bytes, budget.max_headers, budget.max_uri_bytes)
         self._http: Binding = wsi.binding
+        self._hop: Peer | None = None  # who is at the other end of this connection, where that may be a proxy
         self._input = b""  # arrived, not looked at
+        self._tokens: dict[str, list[str]] = {}  # of the URL of the request at hand
+        self._identification: Identification | None = None  # under way
         self._body: BodyReader | None = None  # of the request at hand
         self._answer: Response | None = None  # what `writable` goes on with
         self._remaining: int | None = None  # bytes still to be sent of a body whose length was announced
@@ -95,7 +106,18 @@ class Http1:
         self._paused = False
         self._writing = False  # inside on_http_writeable
         # From accept to the end of the head, however slowly the bytes drip (slowloris).
-        wsi.set_deadline(wsi.context.timeouts.handshake_seconds)
+        wsi.set_deadline(wsi.budget.handshake_seconds)
+
+    @property
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        """What every answer says here."""
+        menu = self.wsi.menu
+        return () if menu is None else menu.answer_headers
+
+    @property
+    def held(self) -> int:
+        """How many bytes it keeps: of a head that has come in part, and behind the request at hand."""
+        return len(self._input) + self._reader.held
 
     # -- what the wsi calls -----------------------------------------------------------------------------------------
 
@@ -128,15 +150,23 @@ class Http1:
 
     def timed_out(self) -> None:
         """Hang up on a peer that was too slow, with a word if it had begun a request."""
-        if self.state is State.BODY or not self._reader.is_empty:
-            self._refuse(HandshakeError(408, "the request took too long"))
+        if self._identification is not None:
+            self._refuse(unavailable())
+        elif self.state is State.BODY or not self._reader.is_empty:
+            option = "body_seconds" if self.state is State.BODY else "handshake_seconds"
+            self._refuse(HandshakeError(408, "the request took too long", option=option))
         else:
+            has_asked = self.wsi.request is not None  # then it was idle between requests, as it may be
+            if not has_asked:
+                self.wsi.context.counters.note_over("handshake_seconds")
             self._finish()
 
     def stop(self) -> None:
         """Take note that the daemon stops: an idle connection ends now, a busy one after its answer."""
         if self.state is State.HEAD and self._reader.is_empty:
             self._finish()
+        elif self._identification is not None:
+            self._refuse(stopping())
 
     def close_asked(self) -> None:
         """Somebody called `wsi.close()`: what was put still leaves."""
@@ -144,8 +174,7 @@ class Http1:
 
     def closed(self) -> None:
         """Release what an unfinished answer holds; the connection is gone."""
-        self.state = State.DONE
-        self._drop_answer()
+        self._stop_answering()
         hook = self._http.hooks.on_closed_http
         if self._asked and hook is not None:
             self._asked = False
@@ -183,31 +212,73 @@ class Http1:
         if self._eof and self.state in (State.HEAD, State.BODY):
             self._finish()
         else:
-            self._pause(self.state is State.ANSWER)
+            self._pause(self.state in (State.ANSWER, State.IDENTITY))
 
     def _take_head(self, data: bytes) -> None:
         wsi = self.wsi
         if self._reader.is_empty and wsi.request is not None:
             # The next request on a connection that was idle: from its first byte on it has as long as the first had.
-            wsi.set_deadline(wsi.context.timeouts.handshake_seconds)
+            wsi.set_deadline(wsi.budget.handshake_seconds)
         found = self._reader.feed(data)
         if found is None:
             return
-        request, self._input = found
+        whole, self._input = found
         wsi.set_deadline(None)
-        wsi.request = request
+        request, self._tokens = hide_tokens(whole, wsi.menu)
+        wsi.request, wsi.identity = request, None
         wsi.context.counters.http_requests += 1
+        wsi.context.admission.done(wsi)
         self._body = None
         self._keep_alive = request.keep_alive
+        if wsi.menu is not None and wsi.menu.doors is not None:
+            self._hop = wsi.menu.doors.meet(wsi, self._hop, request)
         log.header("%s: %s %s HTTP/%s", wsi.tag, request.method, request.target, request.http_version)
         if request.is_upgrade:
             self._upgrade(request)
         else:
             self._ask(request)
 
+    def _identify(self, binding: Binding, request: Request, go_on: Callable[[], None]) -> None:
+        """Find out who asks for what `binding` serves, then go on; nothing is read meanwhile.
+
+        Raises:
+            HandshakeError: somebody who may not.
+        """
+
+        def settled(refusal: HandshakeError | None) -> None:
+            self._identification = None
+            self.state = State.HEAD
+            self.wsi.set_deadline(None)
+            try:
+                if refusal is not None:
+                    raise refusal
+                self._go_on(go_on)
+            except HandshakeError as error:
+                self._refuse(error)
+            self._advance()
+
+        self._identification = identify(self.wsi, binding, request, self._tokens, settled)
+        if self._identification is None:
+            self._go_on(go_on)
+        else:
+            self.state = State.IDENTITY
+            self.wsi.set_deadline(self.wsi.budget.handshake_seconds)
+
+    def _go_on(self, go_on: Callable[[], None]) -> None:
+        """It is known who asks, or nobody wants to know."""
+        if self.wsi.is_closing:  # closed meanwhile, perhaps by the hook that was asked
+            self._stop_answering()
+        else:
+            go_on()
+
     def _upgrade(self, request: Request) -> None:
         """Become a WebSocket, or raise HandshakeError."""
-        agreed = negotiate(self.wsi, request)
+        chosen = choose(self.wsi, request)
+        self._identify(chosen.binding, request, lambda: self._switch(request, chosen))
+
+    def _switch(self, request: Request, chosen: Chosen) -> None:
+        """It is known who asks for a WebSocket."""
+        agreed = negotiate(self.wsi, request, chosen)
         if agreed is None:
             self._stop_answering()
             return
@@ -219,9 +290,13 @@ class Http1:
         )
 
     def _ask(self, request: Request) -> None:
-        """Put a plain request to `on_http`, then wait for its body or answer it."""
+        """Answer a plain request."""
+        self._identify(self._http, request, lambda: self._ask_hook(request))
+
+    def _ask_hook(self, request: Request) -> None:
+        """It is known who asks: put the request to `on_http`, then wait for its body or answer it."""
         hooks = self._http.hooks
-        self._body = body = body_reader(request, self.wsi.context.limits.max_body_bytes)
+        self._body = body = body_reader(request, self.wsi.budget.max_body_bytes)
         expectations = request.headers.tokens("Expect") if request.http_version != "1.0" else []
         if expectations not in ([], ["100-continue"]):
             raise HandshakeError(417, "the only expectation known here is 100-continue")
@@ -237,7 +312,7 @@ class Http1:
             self._finish_body(request)
         else:
             self.state = State.BODY
-            self.wsi.set_deadline(self.wsi.context.timeouts.body_seconds)
+            self.wsi.set_deadline(self.wsi.budget.body_seconds)
             # RFC 9110 10.1.1: may be left out "if it has already received some or all of the content".
             if expectations and not self._input:
                 self.wsi.put(CONTINUE)
@@ -290,7 +365,11 @@ class Http1:
             # What is left of an unread body would be taken for the next request.
             self._keep_alive = False
         head, self._chunked, self._keep_alive = encode_response_head(
-            answer, http_version=request.http_version, keep_alive=self._keep_alive, date=_clock.date()
+            answer,
+            http_version=request.http_version,
+            keep_alive=self._keep_alive,
+            date=_clock.date(),
+            more=self._headers,
         )
         wsi.put(head)
         wsi.set_deadline(None)
@@ -366,7 +445,7 @@ class Http1:
         if wsi.request is not None:
             wsi.request.keep_parsed(False)
         self.state = State.HEAD
-        wsi.set_deadline(wsi.context.timeouts.http_idle_seconds)
+        wsi.set_deadline(wsi.budget.http_idle_seconds)
 
     def _break_off(self) -> None:
         """End an answer that cannot be completed: the peer must see that it is not whole, so no orderly end."""
@@ -375,6 +454,9 @@ class Http1:
 
     def _stop_answering(self) -> None:
         self.state, self._input = State.DONE, b""
+        if self._identification is not None:
+            self._identification.cancel()
+            self._identification = None
         self._drop_answer()
 
     def _drop_answer(self) -> None:
@@ -391,13 +473,15 @@ class Http1:
             self._stop_answering()
             return
         wsi.context.counters.refused += 1
+        if error.option:
+            wsi.context.counters.note_over(error.option)
         log.info("%s: refused with %d %s", wsi.tag, error.status, error.text)
         try:
             page = error_page(error.status, error.text, error.headers)
         except ValueError as fault:  # a plugin's Reject
             log.err("%s: Reject(%d) cannot be sent: %s", wsi.tag, error.status, fault)
             page = error_page(500)
-        head, _, _ = encode_response_head(page, keep_alive=False, date=_clock.date())
+        head, _, _ = encode_response_head(page, keep_alive=False, date=_clock.date(), more=self._headers)
         at_hand = self.state is not State.HEAD or self._reader.is_empty  # else it is an older request
         is_head = at_hand and request is not None and request.method == "HEAD"
         self._drop_answer()

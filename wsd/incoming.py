@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsd.binding import Binding, bind_hooks
+from wsd.doors import Doors, doors_of
 from wsd.errors import PluginError
 from wsd.protocol import Peer, Protocol
 
 if TYPE_CHECKING:
     from wsd.config import Listen
     from wsd.context import Context
+    from wsd.tls_server import ServerTls
 
 
 class Menu:
@@ -27,6 +29,15 @@ class Menu:
         self.default: Binding | None = None
         self.paths: dict[str, Binding] = {}
         self.http: Binding
+        self.tls: ServerTls | None = None
+        self.doors: Doors | None = doors_of(config)
+
+    @property
+    def answer_headers(self) -> tuple[tuple[str, str], ...]:
+        """What every HTTP answer says here."""
+        if self.tls is None or not self.config.tls.hsts_seconds:
+            return ()
+        return (("Strict-Transport-Security", f"max-age={self.config.tls.hsts_seconds}"),)  # RFC 6797 6.1
 
     def serve(self, bindings: Sequence[Binding], http: Binding) -> None:
         """Offer `bindings` to new connections and give their HTTP to `http`; those that exist keep what they have.
@@ -34,6 +45,7 @@ class Menu:
         Raises:
             PluginError: two protocols of one name; connections are raw, and the protocol for them cannot take them.
         """
+        concerned = {*self.bindings.values(), *bindings, http}
         self.bindings = {binding.protocol.name: binding for binding in bindings}
         if len(self.bindings) != len(bindings):
             raise PluginError("a listener serves two protocols of one name")
@@ -46,6 +58,8 @@ class Menu:
         self.paths = {path: self.bindings[name] for path, name in config.paths.items()}
         self.allowed_origins = tuple(config.allowed_origins)
         self.static_folder = config.static_folder
+        for binding in concerned:
+            binding.renew_budget(self)
 
 
 def check_raw(protocol: Protocol | None) -> None:
@@ -65,4 +79,7 @@ def peer_of(address: object) -> Peer:
     if isinstance(address, tuple):
         host = str(address[0])
         return Peer(host.removeprefix("::ffff:") if "." in host else host, int(address[1]))
-    return Peer(address if isinstance(address, str) else "", 0)
+    if isinstance(address, str) and address:
+        # A peer may bind its socket to a file `10.0.0.1`: that must not be taken for an address.
+        return Peer(address if "/" in address else f"./{address}", 0)
+    return Peer("", 0)

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, ValidationInfo
 
+from wsd.networks import check_network
 from wsd.problems import Allowed, toml
 
 FOLDER: Final = "folder"  # the key, in validation's context, of what relative paths are relative to
@@ -58,8 +59,15 @@ def _address(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    check_network(value)
+    return value
+
+
 Size = Annotated[int, Field(ge=1, le=2**63 - 1)]
 SizeOrNone = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# So many in a second.
+RateOrOff = Annotated[int, Field(ge=0, le=2**63 - 1)]
 # A day is the longest that any wait may be; what shall not happen at all has a 0 of its own.
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 SecondsOrOff = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
@@ -80,6 +88,8 @@ Folder = Annotated[
     AfterValidator(lambda path, info: Path(_absolute(str(path), info))),
 ]
 Interface = Annotated[str, Field(pattern=r"^[^\s/\[\]]*$"), AfterValidator(_address), Allowed("an address or a name")]
+Network = Annotated[str, AfterValidator(_network), Allowed('a network, an address, or "unix"')]
+NetworkList = Annotated[tuple[Network, ...], Strict(False), AfterValidator(each_once)]
 UrlPath = Annotated[str, Field(pattern=r"^/[^?#]*$"), Allowed('a path that starts with "/", without "?" and "#"')]
 Origin = Annotated[
     str,

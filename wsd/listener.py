@@ -14,22 +14,25 @@ import pwd
 import select
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from wsd import faults, log
+from wsd.doors import doors_of
 from wsd.errors import EXIT_CONFIG, StartError
-from wsd.http1 import Http1
 from wsd.incoming import Menu, peer_of
+from wsd.opening import Opening, begin
 from wsd.protocol import Peer, Protocol
-from wsd.raw import Raw
-from wsd.transport import READ, SocketPipe, prepare
+from wsd.transport import READ, SocketPipe, error_of, give_back, prepare
 from wsd.wsi import Wsi
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from wsd.config import Listen
     from wsd.context import Context
+    from wsd.tls_server import ServerTls
 
 # Fairness: connections accepted by one listener in a turn, before those that exist have theirs.
 ACCEPTS_PER_TURN: Final = 64
@@ -59,8 +62,9 @@ _EXHAUSTED_SECONDS: Final = 0.1  # libwebsockets parks accept for as long
 class Listener(Menu):
     """One listening socket.  `serve` says what its new connections may become."""
 
-    def __init__(self, context: Context, config: Listen, sock: socket.socket) -> None:
+    def __init__(self, context: Context, config: Listen, sock: socket.socket, tls: ServerTls | None = None) -> None:
         super().__init__(context, config)
+        self._use_tls(tls)
         self.count = 0  # connections that came through here and live
         self._sock = sock
         sock.setblocking(False)
@@ -69,9 +73,17 @@ class Listener(Menu):
         self.sockname = _sockname(sock)
         self._mask = READ
 
-    def reconfigure(self, config: Listen, protocols: Sequence[Protocol] | None, http: Protocol | None) -> None:
+    def reconfigure(
+        self,
+        config: Listen,
+        protocols: Sequence[Protocol] | None,
+        http: Protocol | None,
+        tls: ServerTls | None = None,
+    ) -> None:
         """Serve something else to the connections that come from now on; the socket stays."""
         self.config = config
+        self.doors = doors_of(config)
+        self._use_tls(tls)
         self.serve(self.context.bindings_of(protocols), self.context.http_binding(http))
 
     @property
@@ -84,7 +96,9 @@ class Listener(Menu):
         """Where clients find it."""
         if self._is_unix:
             return f"unix:{self.sockname}"
-        return f"tcp://{self.sockname}" if self.config.accept == "raw" else f"ws://{self.sockname}/"
+        if self.config.accept == "raw":
+            return f"{'tcp' if self.tls is None else 'tls'}://{self.sockname}"
+        return f"{'ws' if self.tls is None else 'wss'}://{self.sockname}/"
 
     def fileno(self) -> int:
         """The listening descriptor."""
@@ -106,10 +120,9 @@ class Listener(Menu):
     def on_events(self, mask: int) -> None:
         """The selector has connections for us."""
         if mask & select.EPOLLERR:
-            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            log.err("listener %s: %s", self.sockname, os.strerror(number))
+            log.err("listener %s: %s", self.sockname, os.strerror(error_of(self._sock)))
         for _ in range(ACCEPTS_PER_TURN):
-            if not self._mask:
+            if not self._mask or not self.context.admission.has_room():
                 return
             try:
                 sock, address = self._sock.accept()
@@ -137,43 +150,83 @@ class Listener(Menu):
             local = peer_of(sock.getsockname())
             prepare(sock, context.keepalive)
         except OSError:
-            sock.close()  # reset between accept and here
+            give_back(sock)  # reset between accept and here
             return
-        hook = self.http.hooks.on_filter_network_connection
-        if hook is not None and not self._admits(hook, peer):
-            context.counters.refused += 1
-            sock.close()
+        number = context.next_number()
+        if not self._may_begin(number, peer):
+            give_back(sock)
             return
         self.count += 1
+        binding = self.http
         if self.config.accept == "raw":
-            self._begin_raw(sock, peer, local)
-            return
-        wsi = Wsi(context, self.http, SocketPipe(sock), peer, local, context.next_number(), self)
-        wsi.role = Http1(wsi)
+            assert self.default is not None  # `serve` has seen to it
+            binding = self.default
+        wsi = Wsi(context, binding, SocketPipe(sock), peer, local, number, self)
         context.add_wsi(wsi)
-
-    def _begin_raw(self, sock: socket.socket, peer: Peer, local: Peer) -> None:
-        """No HTTP: the protocol gets the connection as it is."""
-        assert self.default is not None  # `serve` has seen to it
-        wsi = Wsi(self.context, self.default, SocketPipe(sock), peer, local, self.context.next_number(), self)
-        role = Raw(wsi)
-        self.context.add_wsi(wsi)
-        if wsi.binding.make_session(wsi) is not wsi.FAILED:
-            role.adopted()
+        context.admission.begin(wsi)
+        if self.tls is not None or (self.doors is not None and self.doors.has_proxy_protocol):
+            Opening(wsi, sock, self).begin()
         else:
-            wsi.abort("Session raised")
+            begin(wsi, self)
 
-    def _admits(self, hook: object, peer: Peer) -> bool:
-        """Reports whether protocol 0 lets this peer in; a filter that raises refuses."""
-        where = f"{self.http.protocol.name}.on_filter_network_connection"
+    def _may_begin(self, number: int, peer: Peer) -> bool:
+        """Reports whether somebody may come in whom the kernel names; if he is a proxy, that may not be all."""
+        doors = self.doors
+        if doors is None or not doors.has_proxy_protocol:
+            return self.lets_in(number, peer)
+        why = doors.why_no_proxy(peer.address)
+        if why:
+            self.context.counters.denied += 1
+            self._refuse(peer, why)
+        return not why
+
+    def lets_in(self, number: int, peer: Peer) -> bool:
+        """Reports whether the real peer of connection `number` may come in, as far as that is known before a request.
+
+        Who is behind an HTTP proxy is known, and counted, when it has sent a request.
+        """
+        doors, context = self.doors, self.context
+        why = "" if doors is None else doors.why_not(peer.address)
+        if why:
+            context.counters.denied += 1
+        elif doors is None or not doors.awaits_request(peer.address):
+            why = context.admission.enter(number, peer)
+        hook = self.http.hooks.on_filter_network_connection
+        if not why and hook is not None and not self._admits("on_filter_network_connection", hook, peer):
+            context.admission.forget(number)
+            why = "on_filter_network_connection says so"
+        if why:
+            self._refuse(peer, why)
+        return not why
+
+    def _refuse(self, peer: Peer, why: str) -> None:
+        self.context.counters.refused += 1
+        log.info("listener %s: %s refused: %s", self.sockname, peer, why)
+
+    def _use_tls(self, tls: ServerTls | None) -> None:
+        """Take over what speaks TLS here, or make it of the configuration."""
+        self.tls = tls or server_tls(self.config)
+        if self.tls is not None:
+            self.tls.verifier = self._verifies
+
+    def _verifies(self, certificate: Certificate, depth: int, verified: bool) -> bool:
+        """Reports whether a certificate that a client has shown is accepted: by OpenSSL, and by the plugin as well."""
+        hook = self.http.hooks.on_verify_client_certificate
+        admits = hook is None or self._admits("on_verify_client_certificate", hook, certificate, depth, verified)
+        return admits and verified
+
+    def _admits(self, name: str, hook: Callable[..., Any], *arguments: Any) -> bool:
+        """Reports whether protocol 0's hook lets somebody in; one that raises refuses."""
+        where = f"{self.http.protocol.name}.{name}"
+        whom = str(arguments[0])
         try:
-            answer = hook(peer)  # type: ignore[operator]
+            answer = hook(*arguments)
         except faults.CATCHABLE as error:
             self.context.counters.plugin_errors += 1
-            faults.report_exception(where, error, str(peer))
+            faults.report_exception(where, error, whom)
             return False
         if answer and not faults.is_answer(answer):
-            faults.report_answer(where, answer, str(peer))
+            faults.report_answer(where, answer, whom)
         return not answer
 
     def close(self) -> None:
@@ -185,6 +238,23 @@ class Listener(Menu):
 
 
 _warnings = log.Throttle()
+
+
+def server_tls(config: Listen, file: str = "", key: str = "tls") -> ServerTls | None:
+    """What speaks TLS on a listener; None: nothing does.
+
+    Args:
+        file, key: The configuration file, and where in it `[listen.tls]` is, for the messages.
+
+    Raises:
+        ConfigError: it names a certificate, or anything else, that cannot be used.
+    """
+    if not config.tls.is_on:
+        return None
+    from wsd.tls_server import HTTP_1_1, ServerTls
+
+    # What a raw listener speaks is for nobody here to know, so no client can be told that it is something else.
+    return ServerTls(config.tls, file=file, key=key, alpn=() if config.accept == "raw" else (HTTP_1_1,))
 
 
 def _sockname(sock: socket.socket) -> str:

@@ -96,6 +96,10 @@ class Loop:
         self._poller.add(fd, mask)
         self._table[fd] = function
 
+    def listen_to(self, fd: int, function: Callable[[int], None]) -> None:
+        """Call another function for `fd` from now on."""
+        self._table[fd] = function
+
     def unwatch(self, fd: int) -> None:
         """The end of `watch`; before the descriptor is closed."""
         del self._table[fd]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, Strict, model_validator
 
-from wsd.clashes import address_clashes, listener_clashes, protocol_clashes, raw_clashes
+from wsd.clashes import address_clashes, door_clashes, listener_clashes, protocol_clashes, raw_clashes
 from wsd.kinds import (
     Account,
     DeflateLevel,
@@ -21,6 +21,7 @@ from wsd.kinds import (
     Folder,
     Interface,
     Level,
+    NetworkList,
     Octal,
     Origin,
     Seconds,
@@ -32,7 +33,16 @@ from wsd.kinds import (
     WindowBits,
     each_once,
 )
-from wsd.options_limits import Limits, ProtocolLimits, ProtocolTimeouts, Timeouts
+from wsd.options_access import Auth, ProtocolAuth
+from wsd.options_limits import (
+    Limits,
+    ListenLimits,
+    ListenTimeouts,
+    ProtocolLimits,
+    ProtocolTimeouts,
+    Timeouts,
+)
+from wsd.options_tls import Tls
 from wsd.problems import Allowed, clash_error
 from wsd.table import Table
 
@@ -55,6 +65,11 @@ class Daemon(Table):
     umask: Octal = "0027"
     """Permissions that the files it makes do not get, in octal.  0027: others may do nothing.  The control socket is
     0600 and Unix sockets have `unix_mode`, whatever is set here."""
+
+    certificate_check_seconds: SecondsOrOff = 60
+    """How often wsd looks whether the files of a [listen.tls] have changed, and reads them again if so: a renewal by
+    certbot needs nobody.  What is wrong with the new files is logged, and the old ones go on.  0: only a reload reads
+    them.  This option a reload takes over."""
 
 
 class Log(Table):
@@ -181,6 +196,30 @@ class Listen(Table):
     connection goes to `default_protocol` as it is, a plugin with on_raw_receive, and what is about HTTP and WebSockets
     below stays out."""
 
+    allow: NetworkList = Field((), examples=[["192.0.2.0/24", "2001:db8::/32"]])
+    """Who may connect, as networks or single addresses; "unix" stands for those who come by the Unix socket.  Others
+    are hung up on without a word, or get 403 where a request was read.  Empty: everybody."""
+
+    deny: NetworkList = Field((), examples=[["198.51.100.0/24"]])
+    """Who may not connect, whatever `allow` says."""
+
+    trusted_proxies: NetworkList = ()
+    """The proxies in front of this listener, written as for `allow`.  They are believed when they say whom they speak
+    for, in the way that the next two options choose, one of which has to be set.  The logs, `allow` and `deny`, the
+    limits for each address, and plugins then see the real peer.  A proxy that speaks for itself, as with a health
+    check, is let in whatever `allow` says."""
+
+    proxy_protocol: bool = False
+    """Whether each connection begins with a header of the PROXY protocol, of version 1 or 2 (send-proxy in haproxy,
+    proxy_protocol in nginx), in front of TLS too.  Who is none of `trusted_proxies`, or begins otherwise, is hung up
+    on."""
+
+    forwarded: Literal["none", "x-forwarded-for", "forwarded"] = "none"
+    """The header of HTTP requests in which `trusted_proxies` name the real peer: "x-forwarded-for", or "forwarded" (RFC
+    7239).  The last address in it that is no trusted proxy's is taken, for a client can write there what it likes in
+    front of that.  From others the header is ignored.  Choose the one that your proxy really sets or adds to: the other
+    one comes from clients as they wrote it."""
+
     protocols: Annotated[tuple[Token, ...], Strict(False), AfterValidator(each_once)] | None = Field(
         None, examples=[["echo", "lws-mirror-protocol"]]
     )
@@ -209,11 +248,15 @@ class Listen(Table):
     """A protocol whose on_http hooks answer plain HTTP requests first; what it leaves goes to `static_folder`, or the
     page.  Left out: the built-in http."""
 
+    limits: ListenLimits = ListenLimits()
+    timeouts: ListenTimeouts = ListenTimeouts()
     compression: Compression = Compression()
+    tls: Tls = Tls()
+    auth: Auth = Auth()
 
     @model_validator(mode="after")
     def _clashes(self) -> Listen:
-        if clashes := [*address_clashes(self), *protocol_clashes(self), *raw_clashes(self)]:
+        if clashes := [*address_clashes(self), *door_clashes(self), *protocol_clashes(self), *raw_clashes(self)]:
             raise clash_error(clashes)
         return self
 
@@ -245,8 +288,8 @@ class ProtocolCompression(Table):
 
 
 class ProtocolTable(Table):
-    """What one protocol is given: the plugin's own options, and its limits, timeouts and compression, which belong to
-    wsd.
+    """What one protocol is given: the plugin's own options, and its limits, timeouts, compression and auth, which
+    belong to wsd.
 
     `wsd plugins` lists the protocols and their files, which say what options there are.
     """
@@ -256,6 +299,7 @@ class ProtocolTable(Table):
     limits: ProtocolLimits = ProtocolLimits()
     timeouts: ProtocolTimeouts = ProtocolTimeouts()
     compression: ProtocolCompression = ProtocolCompression()
+    auth: ProtocolAuth = ProtocolAuth()
 
     @property
     def options(self) -> dict[str, Any]:

@@ -149,7 +149,9 @@ def _refuse_unreadable(path: Path) -> NoReturn:
     uid, gid = os.geteuid(), os.getegid()
     group = _name(lambda: grp.getgrgid(gid).gr_name, gid)
     user = _name(lambda: pwd.getpwuid(uid).pw_name, uid)
-    culprit = next((parent for parent in reversed(path.parents) if not os.access(parent, os.X_OK)), path)
+    # Behind a link, as certbot makes them, it may be the folder of the file itself that is closed.
+    folders = [*reversed(path.parents), *reversed(Path(os.path.realpath(path)).parents)]
+    culprit = next((parent for parent in folders if not os.access(parent, os.X_OK)), path)
     mode = "750" if culprit != path or path.is_dir() else "640"
     raise StartError(
         f"{path}: cannot be read by {user}, which a reload needs; chgrp {group} {culprit} && chmod {mode} {culprit}",

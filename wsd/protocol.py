@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from wsd.wire.broadcast import Broadcast
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from wsd.context import Context
     from wsd.errors import ConnectError
     from wsd.wire.http import Headers, Request, Response
@@ -30,9 +32,10 @@ Callback = Callable[[Any, Any, Any, Any], Any]
 
 
 class Peer(NamedTuple):
-    """The other end of a connection, as the kernel names it.
+    """The other end of a connection, as the kernel names it, or a proxy that is believed.
 
-    `address` is an IP address, or the path of a Unix socket (empty when the peer bound none); `port` is 0 there.
+    `address` is an IP address, or the path of a Unix socket (empty when the peer bound none); `port` is 0 there, and
+    where a proxy does not tell it.
     """
 
     address: str
@@ -86,7 +89,30 @@ class Protocol:
     # -- before a connection is established -----------------------------------------------------------------------
 
     def on_filter_network_connection(self, peer: Peer) -> Answer:
-        """Called on protocol 0 for each accepted connection, before a byte is read.  CLOSE refuses it."""
+        """Called on protocol 0 for each accepted connection, before a byte is read.  CLOSE refuses it.
+
+        Where connections begin with a PROXY header (`proxy_protocol`) it is called once that has said who `peer` is.
+        """
+
+    def on_verify_client_certificate(self, certificate: Certificate, depth: int, verified: bool) -> Answer:
+        """Called on protocol 0 in the TLS handshake, for each certificate of the chain that a client has shown.
+
+        From the authority at its top to the client's own, whose `depth` is 0; `certificate` is an x509.Certificate of
+        the package cryptography, `verified` what OpenSSL makes of it, after which no more come if it is False.  CLOSE
+        refuses the client; OK only lets that verdict stand (in libwebsockets it replaces it).  A client that takes up
+        a session again shows nothing.  Reason: OPENSSL_PERFORM_CLIENT_CERT_VERIFICATION.
+        """
+
+    def on_verify_authorization(self, wsi: Wsi, scheme: str, credentials: str) -> Answer:
+        """Called with what a request shows to be let in, before any other hook hears of the request.
+
+        `scheme` is "basic" or "bearer", `credentials` is `name:password` or the token.  Where the configuration names
+        files, in [listen.auth] or [protocols.NAME.auth], it is called only for what they let in, with the name as
+        `wsi.identity`; in class style a protocol that has this hook takes no request without credentials even where
+        there are no files, and decides alone.  Set `wsi.identity` to say who it is.  CLOSE is 401; `Reject` another
+        status.  It must not wait: what takes long belongs into a thread, and the decision into messages.
+        Reason: VERIFY_BASIC_AUTHORIZATION, only for what a file lets in.
+        """
 
     def on_filter_protocol_connection(self, wsi: Wsi, request: Request) -> Answer:
         """Called when a valid upgrade request asks for this protocol.

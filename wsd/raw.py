@@ -81,7 +81,7 @@ class Raw:
         self._has_ended = True
         wsi.note_end(NORMAL, "", "the other end ended the stream")
         if wsi.is_answering:
-            wsi.set_deadline(wsi.binding.close_seconds)
+            wsi.set_deadline(wsi.budget.close_seconds)
         else:
             self._finish()
 

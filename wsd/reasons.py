@@ -33,6 +33,7 @@ class Reason(IntEnum):
     HTTP_WRITEABLE = 16
     FILTER_NETWORK_CONNECTION = 17
     FILTER_PROTOCOL_CONNECTION = 20
+    OPENSSL_PERFORM_CLIENT_CERT_VERIFICATION = 23
     CLIENT_APPEND_HANDSHAKE_HEADER = 24
     CONFIRM_EXTENSION_OKAY = 25
     CLIENT_CONFIRM_EXTENSION_SUPPORTED = 26
@@ -54,6 +55,7 @@ class Reason(IntEnum):
     TIMER = 73
     CLIENT_CLOSED = 75
     RAW_CONNECTED = 101
+    VERIFY_BASIC_AUTHORIZATION = 102
     SET_MODE_POLL_FD = 900  # libwebsockets 1.2 had these two, as 27 and 28; today's has one reason in their place
     CLEAR_MODE_POLL_FD = 901
     USER = 1000
@@ -64,6 +66,8 @@ REASONS: Final = {
     "on_protocol_destroy": Reason.PROTOCOL_DESTROY,
     "on_wakeup": Reason.EVENT_WAIT_CANCELLED,
     "on_filter_network_connection": Reason.FILTER_NETWORK_CONNECTION,
+    "on_verify_client_certificate": Reason.OPENSSL_PERFORM_CLIENT_CERT_VERIFICATION,
+    "on_verify_authorization": Reason.VERIFY_BASIC_AUTHORIZATION,
     "on_filter_protocol_connection": Reason.FILTER_PROTOCOL_CONNECTION,
     "on_confirm_extension": Reason.CONFIRM_EXTENSION_OKAY,
     "on_add_headers": Reason.ADD_HEADERS,

@@ -22,12 +22,22 @@ if TYPE_CHECKING:
     from wsd.context import Context
     from wsd.protocol import Peer
     from wsd.role import Role
+    from wsd.tls import TlsInfo
 
 
 class Roled(Timed):
     """A connection with a role."""
 
-    __slots__ = ("_backlog", "_backlog_at", "_is_established", "_is_held_early", "local", "peer")
+    __slots__ = (
+        "_backlog",
+        "_backlog_at",
+        "_backlog_bytes",
+        "_is_established",
+        "_is_held_early",
+        "local",
+        "peer",
+        "proxy",
+    )
 
     def __init__(
         self,
@@ -42,10 +52,12 @@ class Roled(Timed):
         super().__init__(context, pipe, binding, is_client, number)
         self.peer = peer
         self.local = local
+        self.proxy: Peer | None = None  # who passes on what `peer` says, by the kernel; None: it comes straight
         self._is_established = False  # on_established or on_raw_adopt ran
         self._is_held_early = False  # the plugin wants no input, while we connect: a handshake is read all the same
         self._backlog: list[Piece] | None = None  # read and not delivered
         self._backlog_at = 0
+        self._backlog_bytes = 0  # what it holds, roughly
 
     @property
     def is_raw(self) -> bool:
@@ -56,6 +68,11 @@ class Roled(Timed):
     def is_descriptor(self) -> bool:
         """Whether it is a descriptor, no socket: of `context.adopt_descriptor()`."""
         return self._is_raw and isinstance(self._pipe, DescriptorPipe)
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What the two ends have agreed on: version, cipher, the peer's certificate; None where nothing is encrypted."""
+        return self._pipe.tls
 
     @property
     def is_writing(self) -> bool:
@@ -69,6 +86,7 @@ class Roled(Timed):
         self.peer, self.local = peer, local
         self._mask = READ
         self.watch()
+        self._note_pending()
 
     def make_raw(self, role: Role, *, wait: bool) -> None:
         """From here on `role` hands out bytes as they come.
@@ -92,11 +110,13 @@ class Roled(Timed):
         if self._is_held_early:
             self._set_hold(HOLD_PLUGIN, True)
         self._set_hold(HOLD_ROLE, False)
+        self.renew_budget()
         self._list_once()
 
     def keep(self, data: bytes) -> None:
         """The role got what a raw wsi's plugin is to have, as soon as it wants it."""
         self._backlog, self._backlog_at = [(frames.BINARY, data, True, True, 0)], 0
+        self._backlog_bytes = len(data)
         if not self._hold:
             self.context.note_backlog(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
 

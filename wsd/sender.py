@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wsd import faults, log
 from wsd.errors import Reject
 from wsd.reasons import CLOSE, OK
-from wsd.stream import HOLD_OUTPUT, HOLD_PLUGIN, HOLD_ROLE, LOW_WATER, NoPipe, Stream
+from wsd.stream import HOLD_OPEN, LOW_WATER, NoPipe, Stream
 from wsd.transport import Pipe
 from wsd.wire import frames
 from wsd.wire.closing import ANSWERING_ENDED, CLOSING, DRAINING, HTTP, LOCAL_CLOSE, OPEN, PUT
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 # The hooks that refuse an upgrade with a status of their own; out of any other, Reject is a mistake.
-_MAY_REJECT: Final = frozenset({"on_filter_protocol_connection", "on_add_headers"})
+_MAY_REJECT: Final = frozenset({"on_verify_authorization", "on_filter_protocol_connection", "on_add_headers"})
 
 # The hooks that may answer a Response.
 _MAY_RESPOND: Final = frozenset({"on_http", "on_http_body", "on_http_body_completion"})
@@ -117,14 +117,6 @@ class Sender(Stream):
         self._timeout: Timer | None = None
         self._keepalive: Timer | None = None
 
-    def _may_wait_for_reader(self) -> bool:
-        """Never inside a message: a peer that reads nothing until it has sent all of it would wait for us for ever.
-        Nor as a client: two ends of which each waits for the other to read would wait for ever as well."""
-        return not self._is_client and not self._is_mid_message()
-
-    def _is_mid_message(self) -> bool:
-        return self._parser is not None and self._parser.is_mid_message
-
     def _forget_input(self) -> None:
         """Nothing that was read and not delivered will be."""
         raise NotImplementedError
@@ -175,6 +167,8 @@ class Sender(Stream):
             TypeError: `data` is neither `str` nor a buffer.
             UnicodeEncodeError: the text holds a lone surrogate, which UTF-8 cannot carry.
         """
+        if self._meter is not None:
+            self._meter.last_data = self.context.now
         if self._state == HTTP and self.role is not None:
             self.role.write(data.encode() if isinstance(data, str) else bytes(memoryview(data)), final)
             return OK
@@ -261,18 +255,20 @@ class Sender(Stream):
         return self._enqueue(data.encode() if isinstance(data, str) else bytes(memoryview(data)))
 
     def _enqueue(self, entry: bytes | tuple[int, bytes]) -> int:
-        if self._queue_bytes + self._output.size >= self.binding.max_queue_bytes:
+        if self._queue_bytes + self._output.size >= self.budget.max_queue_bytes:
             self.context.counters.queue_overflows += 1
-            log.warn("%s: outgoing queue over max_queue_bytes (%d), closing", self.tag, self.binding.max_queue_bytes)
+            log.warn("%s: outgoing queue over max_queue_bytes (%d), closing", self.tag, self.budget.max_queue_bytes)
             self._note_close(frames.POLICY, "outgoing queue is full")
             return CLOSE
         if self._queue is None:
             self._queue = deque()
         self._queue.append(entry)
         self._queue_bytes += len(entry) if isinstance(entry, bytes) else len(entry[1])
+        if self._output.is_choked or self._open_opcode:  # else it leaves in this turn
+            self._note_held()
         if not self._is_listed:
             self._list()
-        return OK
+        return OK if self._state <= OPEN or self._is_answering else CLOSE
 
     def ping(self, payload: bytes = b"") -> int:
         """Send a Ping; the answer comes to `on_pong`.  Answers OK, or CLOSE for a wsi that is closing.
@@ -326,8 +322,8 @@ class Sender(Stream):
         self._why = self._why or why
         self._forget_input()
         self._stop_clocks()
-        self.set_deadline(self.binding.close_seconds)
-        self._set_hold(HOLD_PLUGIN | HOLD_ROLE | HOLD_OUTPUT, False)
+        self.set_deadline(self.budget.close_seconds)
+        self._set_hold(HOLD_OPEN, False)
         self._list_once()
 
     def _stop_clocks(self) -> None:
@@ -457,8 +453,10 @@ class Sender(Stream):
     def _drain_queue(self, limit: int) -> None:
         """Move whole messages from the queue to the output; they wait while a fragmented one is open."""
         queue, output = self._queue, self._output
-        if self._open_opcode or queue is None:
+        if self._open_opcode or not queue:
             return
+        if self._meter is not None:
+            self._meter.last_data = self.context.now
         while queue and output.size < limit:
             entry = queue.popleft()
             if isinstance(entry, bytes):

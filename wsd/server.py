@@ -80,6 +80,7 @@ def pidfile(config: Config, *, foreground: bool) -> process.Pidfile:
 def stop_seconds(config: Config) -> float:
     """How long a stop may take: every peer's closing deadline, and a margin."""
     closing = [config.timeouts.close_seconds]
+    closing += [listen.timeouts.close_seconds or 0.0 for listen in config.listen]
     closing += [table.timeouts.close_seconds or 0.0 for table in config.protocols.values()]
     return max(closing) + STOP_MARGIN_SECONDS
 
@@ -440,6 +441,14 @@ class Server:
         context = self.context
         return f"{context.wsi_count} of {context.max_connections} connections, {len(context.listeners)} listeners"
 
+    def _tls_library(self) -> str:
+        """Which OpenSSL speaks TLS here, since updates of the system's do not reach it; empty if none is loaded."""
+        if not self.assembly.renewal.status():
+            return ""
+        from wsd.tls import library
+
+        return library()
+
     def status(self) -> dict[str, Any]:
         context = self.context
         return {
@@ -451,7 +460,10 @@ class Server:
             "connections": context.wsi_count,
             "max_connections": context.max_connections,
             "descriptors": context.connection_limit.as_dict(),
+            "memory": {"held_bytes": context.memory.held, "limit_bytes": context.memory.limit},
             "listeners": self.assembly.listener_status(),
             "protocols": self.assembly.protocol_status(),
+            "certificates": self.assembly.renewal.status(),
+            "tls_library": self._tls_library(),
             "counters": context.counters.as_dict(),
         }

@@ -6,11 +6,12 @@ Must not know frames or hooks; `Sender` and `Wsi` are built on it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from wsd import log
 from wsd.errors import PipeBroken
-from wsd.transport import ERROR, READ, WRITE, Output, Pipe
+from wsd.transport import ERROR, READ, WRITE, IndirectPipe, Output, Pipe
 from wsd.wire.closing import (
     DEAD,
     DRAINING,
@@ -26,7 +27,9 @@ from wsd.wire.closing import (
 
 if TYPE_CHECKING:
     from wsd.binding import Binding
+    from wsd.budget import Budget
     from wsd.context import Context
+    from wsd.meter import Meter
     from wsd.timers import Timer
 
 # A hook is asked for more while less than this waits for the kernel, and reading stops while more does: what one
@@ -38,6 +41,10 @@ HOLD_PLUGIN: Final = 1  # rx_flow_control(False)
 HOLD_ROLE: Final = 2  # a response is being produced
 HOLD_OUTPUT: Final = 4  # the peer does not read what we send
 HOLD_END: Final = 8  # there is none any more: a stream at its end stays readable for ever
+HOLD_RATE: Final = 16  # the peer sends more in a second than it may
+
+# Who does so while a connection is open; from a close on, the peer's Close is looked for.
+HOLD_OPEN: Final = HOLD_PLUGIN | HOLD_ROLE | HOLD_OUTPUT | HOLD_RATE
 
 # In the place of what is polled for: nothing, not even hang-ups, which no mask keeps away.
 PARKED: Final = -1
@@ -45,6 +52,13 @@ PARKED: Final = -1
 
 class NoPipe:
     """The pipe of a client that is not connected yet."""
+
+    is_direct = True
+    tls = None
+
+    def has_pending(self) -> bool:
+        """There is nothing."""
+        return False
 
     def fileno(self) -> int:
         """There is no descriptor."""
@@ -63,6 +77,7 @@ class Stream:
         "_hold",
         "_is_listed",
         "_mask",
+        "_meter",
         "_output",
         "_pipe",
         "_queue_bytes",
@@ -70,12 +85,15 @@ class Stream:
         "_state",
         "_why",
         "binding",
+        "budget",
         "context",
+        "held",
     )
 
     def __init__(self, context: Context, pipe: Pipe | NoPipe, binding: Binding) -> None:
         self.context = context
         self.binding = binding
+        self.budget: Budget = binding.budget
         binding.wsi_count += 1
         self._pipe: Pipe = pipe  # type: ignore[assignment]  # of a NoPipe only the descriptor is asked for
         self._output = Output(self._pipe)
@@ -84,6 +102,8 @@ class Stream:
         self._hold = 0
         self._is_listed = False  # on the context's write list
         self._queue_bytes = 0  # what `send()` has queued and is not in the output yet
+        self._meter: Meter | None = None  # where messages are counted against the time
+        self.held = 0  # bytes, as the context's memory account has it
         self._why = ""  # it ended, for the log
         self._deadline: Timer | None = None
         self._slow_timer: Timer | None = None
@@ -132,9 +152,33 @@ class Stream:
         return self._pipe.fileno()
 
     def watch(self) -> None:
-        """Be told by the selector from now on."""
+        """Be told by the selector from now on.  One that it does not take is lost: descriptors that are polled have a
+        limit too, for all programs of a user together (epoll(7): max_user_watches)."""
         if self._pipe.fileno() >= 0:
-            self.context.watch(self._pipe.fileno(), self._mask, self.on_events)
+            try:
+                self.context.watch(self._pipe.fileno(), self._mask, self._listener())
+            except OSError as error:
+                self._mask = PARKED
+                log.warn("%s: cannot be polled: %s", self.tag, error.strerror)
+                self._lost(f"cannot be polled: {error.strerror}")
+
+    def _listener(self) -> Callable[[int], None]:
+        """What the selector calls: a pipe whose descriptor says something else than its bytes has a way of its own."""
+        return self.on_events if self._pipe.is_direct else self.on_pipe_events
+
+    def replace_pipe(self, pipe: Pipe) -> None:
+        """The same socket speaks otherwise from here on; nothing waits to be sent."""
+        self._pipe = pipe
+        self._output = Output(pipe)
+        if self._mask != PARKED:
+            self.context.listen_to(pipe.fileno(), self._listener())
+        self._update_mask()
+        self._note_pending()
+
+    def _note_pending(self) -> None:
+        """Have what the pipe holds read in the next turn, however quiet its descriptor is."""
+        if self._pipe.has_pending() and not self._hold:
+            self.context.note_backlog(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
 
     def unwatch(self) -> None:
         """The end of `watch`; before the descriptor is closed."""
@@ -166,6 +210,8 @@ class Stream:
     def _update_mask(self) -> None:
         """Tell the selector what we wait for, if that changed."""
         mask = (0 if self._hold else READ) | (WRITE if self._output.is_choked else 0)
+        if not self._pipe.is_direct:
+            mask = self._indirect.interest(mask)
         if mask != self._mask and self._state != DEAD:
             if self._mask != PARKED:
                 self._mask = mask
@@ -192,6 +238,35 @@ class Stream:
         elif mask & ERROR:
             self._hung_up(mask)
 
+    @property
+    def _indirect(self) -> IndirectPipe:
+        return self._pipe  # type: ignore[return-value]  # only where it is not direct
+
+    def on_pipe_events(self, mask: int) -> None:
+        """The selector has something for a wsi whose pipe is indirect."""
+        self.on_events(self._indirect.translate(mask))
+        self._look_at_pipe()
+
+    def read_pending(self) -> None:
+        """Read what the pipe holds though its descriptor is quiet, or begin with what it has to do first."""
+        if self._pipe.has_pending() and self._state != DEAD and not self._hold:
+            self._read()
+            self._look_at_pipe()
+
+    def _look_at_pipe(self) -> None:
+        """What an indirect pipe waits for, or holds, may be something else than before."""
+        if self._pipe.is_direct:
+            return
+        pipe = self._indirect
+        if not pipe.has_changed or self._state == DEAD:
+            return
+        pipe.has_changed = False
+        self._update_mask()
+        self._note_pending()
+        settled = pipe.take_settled()
+        if settled is not None:
+            settled()
+
     def _hung_up(self, mask: int) -> None:
         """Both directions have ended, and nobody reads."""
         # Bytes may lie before the reset, but nobody wants them now, and waiting for that would be a spin.
@@ -207,12 +282,12 @@ class Stream:
             if has_ended:
                 self._move(PEER_END)
                 self._set_hold(HOLD_END, True)
-            self.set_deadline(self.binding.close_seconds)
+            self.set_deadline(self.budget.close_seconds)
             self._want_end()
 
     def _want_end(self) -> None:
         """Nothing that comes is held back any more, and what is to leave gets its turn."""
-        self._set_hold(HOLD_PLUGIN | HOLD_ROLE | HOLD_OUTPUT, False)
+        self._set_hold(HOLD_OPEN, False)
         self._list_once()
 
     def abort(self, why: str = "aborted") -> None:
@@ -237,6 +312,8 @@ class Stream:
         self.context.counters.bytes_sent += output.taken - before
         if output.is_choked or was_choked:
             self._choke_changed()
+        elif self.held:
+            self._note_held()
 
     def _choke_changed(self) -> None:
         """The kernel began or ceased to refuse bytes, or more was read or queued while it does."""
@@ -244,7 +321,7 @@ class Stream:
         if output.is_choked:
             if self._slow_timer is None and self._state <= OPEN:
                 self._fetched = self._count_fetched()
-                self._slow_timer = self.context.call_at(self.binding.slow_reader_seconds, self._check_slow_reader)
+                self._slow_timer = self.context.call_at(self.budget.slow_reader_seconds, self._check_slow_reader)
             if self._state <= OPEN and output.size + self._queue_bytes >= LOW_WATER and self._may_wait_for_reader():
                 self._set_hold(HOLD_OUTPUT, True)
         else:
@@ -253,6 +330,15 @@ class Stream:
                 self._slow_timer = None
             self._set_hold(HOLD_OUTPUT, False)
         self._update_mask()
+        self._note_held()
+
+    def _count_held(self) -> int:
+        """How many bytes wait here."""
+        return 0 if self._state == DEAD else self._output.size + self._queue_bytes
+
+    def _note_held(self) -> None:
+        """What waits here is more than passes through, or no longer is: have the context's memory account know."""
+        self.context.memory.note(self, self._count_held(), self.context.now)  # type: ignore[arg-type]  # it is a Wsi
 
     def _count_fetched(self) -> int:
         """How many bytes the peer's end has, ever.  What our kernel took says less: it holds megabytes, and wants no
@@ -265,7 +351,7 @@ class Stream:
         fetched = self._count_fetched()
         if fetched - self._fetched >= LOW_WATER:
             self._fetched = fetched
-            self._slow_timer = self.context.call_at(self.binding.slow_reader_seconds, self._check_slow_reader)
+            self._slow_timer = self.context.call_at(self.budget.slow_reader_seconds, self._check_slow_reader)
             return
         log.warn("%s: reader too slow, %d bytes unsent; closed", self.tag, self._output.size + self._queue_bytes)
         self.context.counters.slow_readers += 1
@@ -277,6 +363,7 @@ class Stream:
             return
         if self._state == DRAINING and not self._waits_for_peers_end():
             self._pipe.shutdown_write()
+            self._look_at_pipe()
 
     def _waits_for_peers_end(self) -> bool:
         """Reports whether the peer is to end its stream before we do."""

@@ -1,18 +1,20 @@
-"""What happens to a connection because time passes: the plugin's timer and timeout, and pings to a silent peer.
+"""What happens to a connection because time passes: the plugin's timer and timeout, pings to a silent peer, the times
+of its budget, and pauses for a peer that sends too fast.
 
-Owns these three clocks, which run while a connection is open.  Must not know how input is read and delivered; `Wsi` is
-built on it.
+Owns these clocks, which run while a connection is open.  Must not know how input is read and delivered; `Wsi` is built
+on it.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wsd import log
+from wsd.meter import Meter, Over
 from wsd.reasons import CLOSE, OK
 from wsd.sender import Sender
-from wsd.stream import NoPipe
+from wsd.stream import HOLD_RATE, NoPipe
 from wsd.transport import Pipe
 from wsd.wire import frames
 from wsd.wire.closing import OPEN
@@ -20,12 +22,21 @@ from wsd.wire.closing import OPEN
 if TYPE_CHECKING:
     from wsd.binding import Binding
     from wsd.context import Context
+    from wsd.timers import Timer
+
+# How a connection ends whose time is over: code, and what the peer is told.  1001 ("going away") where it has done
+# nothing wrong and may come again.
+_ENDS: Final = {
+    "first_message_seconds": (frames.POLICY, "no message in time"),
+    "idle_seconds": (frames.GOING_AWAY, "idle"),
+    "session_seconds": (frames.GOING_AWAY, "session over"),
+}
 
 
 class Timed(Sender):
     """A connection with clocks."""
 
-    __slots__ = ("_last_read", "_ping_mark", "_pinged", "number")
+    __slots__ = ("_clock", "_last_read", "_pace", "_ping_mark", "_pinged", "_rate_timer", "number")
 
     def __init__(self, context: Context, pipe: Pipe | NoPipe, binding: Binding, is_client: bool, number: int) -> None:
         super().__init__(context, pipe, binding, is_client)
@@ -33,6 +44,10 @@ class Timed(Sender):
         self._last_read = context.now
         self._ping_mark: bytes | None = None  # how our own pings begin, whose Pongs are ours too
         self._pinged = 0.0  # when it was sent
+        # The meter of a peer that sent a Ping or Pong, or whose messages are counted: only then it is _meter as well.
+        self._pace: Meter | None = None
+        self._clock: Timer | None = None  # for the times of the budget
+        self._rate_timer: Timer | None = None  # while reading pauses since the peer sends too fast
 
     def set_timer(self, seconds: float | None) -> int:
         """Have `on_timer` called once, `seconds` from now; None takes it back.  LWS: lws_set_timer_usecs."""
@@ -98,3 +113,99 @@ class Timed(Sender):
             log.info("%s: no answer to a ping for %g s, hanging up", self.tag, keepalive.hangup_seconds)
             self.context.counters.hangups += 1
             self._lost("no answer to a ping")
+
+    # -- the budget -------------------------------------------------------------------------------------------------
+
+    def renew_budget(self) -> None:
+        """The connection has just been established, or a reload has changed its budget."""
+        budget = self.budget
+        is_timed = budget.has_clocks and not self._is_client
+        if budget.has_rates or is_timed:
+            self._meter = self._paced()
+        else:
+            self._meter = None
+        if self._pace is not None:
+            self._set_rates(self._pace)
+        if self._rate_timer is not None:  # it may be no longer over any rate; else it is again with the next piece
+            self._rate_timer.cancel()
+            self._read_on()
+        self._look_at_clock()
+
+    def _paced(self) -> Meter:
+        """The meter; made when it is first needed, since most connections never need one."""
+        if self._pace is None:
+            self._pace = Meter(self.context.now)
+            self._set_rates(self._pace)
+        return self._pace
+
+    def _set_rates(self, pace: Meter) -> None:
+        budget = self.budget
+        pace.set_rates(
+            budget.max_messages_per_second,
+            budget.max_bytes_per_second,
+            budget.max_control_frames_per_second,
+            self.context.now,
+        )
+
+    def _slow_down(self, over: Over) -> None:
+        """The peer sends more than it may: read nothing for a while, so that it has to wait as well."""
+        if self._rate_timer is not None or self._state > OPEN:
+            return
+        now, pace = self.context.now, self._paced()
+        self.context.counters.rate_pauses += 1
+        if pace.pause(now):
+            log.info("%s: over %s (%d), reading pauses", self.tag, over.option, over.rate)
+        left = pace.patience(self.budget.over_rate_seconds, now)
+        self._set_hold(HOLD_RATE, True)
+        self._rate_timer = self.context.call_at(max(0.0, min(over.wait, left)), lambda: self._pause_over(over))
+
+    def _pause_over(self, over: Over) -> None:
+        """Read on; or end it, where the peer has not let up."""
+        self._rate_timer = None
+        if self._state > OPEN:
+            return
+        seconds = self.budget.over_rate_seconds
+        if self._paced().patience(seconds, self.context.now) > 0:
+            self._read_on()
+            return
+        log.warn("%s: over %s (%d) for %g s, closing with 1008", self.tag, over.option, over.rate, seconds)
+        self.context.counters.note_over(over.option)
+        self._note_close(frames.POLICY, f"over {over.option}")
+
+    def _read_on(self) -> None:
+        """The end of a pause."""
+        self._rate_timer = None
+        self._paced().resume(self.context.now)
+        self._set_hold(HOLD_RATE, False)
+
+    def _look_at_clock(self) -> None:
+        """End the connection if one of its times is over, else look again when the next one is.
+
+        Not a heap operation per message: the meter notes when something was last said.
+        """
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        budget, meter, now = self.budget, self._meter, self.context.now
+        if meter is None or self._is_client or not self.is_established:
+            return
+        if self._hold:
+            meter.last_data = now  # what the peer has to say meanwhile, nobody hears
+        found = meter.next_deadline(budget.first_message_seconds, budget.idle_seconds, budget.session_seconds)
+        if found is None:
+            return
+        when, option = found
+        if when > now:
+            self._clock = self.context.call_at(when - now, self._look_at_clock)
+            return
+        code, text = _ENDS[option]
+        log.info("%s: %s (%g) are over, closing with %d", self.tag, option, getattr(budget, option), code)
+        self.context.counters.note_over(option)
+        self._note_close(code, text)
+
+    def _stop_clocks(self) -> None:
+        super()._stop_clocks()
+        for timer in (self._clock, self._rate_timer):
+            if timer is not None:
+                timer.cancel()
+        self._clock = self._rate_timer = None

@@ -12,14 +12,15 @@ import fcntl
 import select
 import socket
 import termios
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from wsd.errors import PipeBroken
 
 if TYPE_CHECKING:
     from wsd.config import Keepalive
+    from wsd.tls import TlsInfo
 
 # What a selector is asked for and tells, as epoll has it.
 READ: Final = select.EPOLLIN
@@ -33,6 +34,10 @@ RETRY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
 # Linux takes at most this many buffers in one sendmsg (UIO_MAXIOV).
 MAX_BUFFERS: Final = 1024
 
+# The longest that is looked at ahead: a whole PROXY header of version 1, or version 2 with addresses of any family
+# (16 + 216 bytes) and room for what else it may say.
+PEEK_BYTES: Final = 536
+
 # Up to here, copying buffers into one costs less than the kernel's walk over a vector of them.
 _JOIN_BYTES: Final = 32768
 
@@ -42,6 +47,12 @@ _INT: Final = Struct("i")  # what the ioctl fills in
 class Pipe(Protocol):
     """A byte pipe; what its methods mean is written at `SocketPipe`."""
 
+    is_direct: ClassVar[bool]
+
+    @property
+    def tls(self) -> TlsInfo | None: ...
+
+    def has_pending(self) -> bool: ...
     def fileno(self) -> int: ...
     def receive_into(self, buffer: bytearray) -> int: ...
     def send(self, data: bytes | memoryview) -> int: ...
@@ -52,13 +63,36 @@ class Pipe(Protocol):
     def error_text(self) -> str: ...
 
 
+class IndirectPipe(Pipe, Protocol):
+    """A byte pipe whose descriptor is ready for something else than the bytes are; see `tls.TlsPipe`."""
+
+    has_changed: bool
+
+    def interest(self, mask: int) -> int: ...
+    def translate(self, mask: int) -> int: ...
+    def take_settled(self) -> Callable[[], None] | None: ...
+
+
 class SocketPipe:
     """A connected stream socket as a byte pipe."""
 
     __slots__ = ("_sock",)
 
+    is_direct: ClassVar[bool] = True
+    """Whether the descriptor is readable and writable when the bytes are; else the pipe is an `IndirectPipe`."""
+
+    @property
+    def tls(self) -> TlsInfo | None:
+        """What was agreed on, where the bytes are encrypted on their way."""
+        return None
+
+    def has_pending(self) -> bool:
+        """Reports whether there is something to receive though the descriptor may be quiet."""
+        return False
+
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:  # else `prepare` has done it, where a failure can be handled
+            sock.setblocking(False)
         self._sock = sock
 
     def fileno(self) -> int:
@@ -101,8 +135,12 @@ class SocketPipe:
             raise PipeBroken(text_of(error)) from None
 
     def in_flight(self) -> int:
-        """How many bytes the kernel took and the peer has not acknowledged, roughly."""
-        return _INT.unpack(fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(_INT.size)))[0]  # type: ignore[no-any-return]
+        """How many bytes the kernel took and the peer has not acknowledged, roughly; 0 where it does not tell."""
+        try:
+            answer = fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(_INT.size))
+        except OSError:
+            return 0
+        return _INT.unpack(answer)[0]  # type: ignore[no-any-return]
 
     def shutdown_write(self) -> None:
         """Tell the peer that no more comes (FIN); a peer that is gone already is no error."""
@@ -111,15 +149,65 @@ class SocketPipe:
 
     def close(self) -> None:
         """Give the descriptor back."""
-        self._sock.close()
+        give_back(self._sock)
 
     def error_text(self) -> str:
         """What the kernel has noted against this socket, as text; empty if nothing."""
+        number = error_of(self._sock)
+        return name_of_error(number) if number else ""
+
+
+class PeekPipe(SocketPipe):
+    """A socket whose first bytes are looked at before it is known what they are for; nothing is received through it.
+
+    Args:
+        look: Gets what lies in the kernel, up to PEEK_BYTES, empty at the end of the stream; answers how many of these
+            bytes are its own, which are taken out, and whether it has seen enough.  It must take all that it got unless
+            it has: what is left lying is told of again and again.
+        settled: Called once when it has, by whom the pipe belongs to: see `take_settled`.
+    """
+
+    is_direct = False
+
+    __slots__ = ("_look", "_settled", "has_changed")
+
+    def __init__(
+        self, sock: socket.socket, look: Callable[[bytes], tuple[int, bool]], settled: Callable[[], None]
+    ) -> None:
+        super().__init__(sock)
+        self._look = look
+        self._settled: Callable[[], None] | None = settled
+        self.has_changed = False
+
+    def interest(self, mask: int) -> int:
+        """As of a plain socket."""
+        return mask
+
+    def translate(self, mask: int) -> int:
+        """As of a plain socket."""
+        return mask
+
+    def take_settled(self) -> Callable[[], None] | None:
+        """Whom to tell that enough was seen, once it was; once."""
+        settled, self._settled = self._settled, None
+        return settled
+
+    def receive_into(self, buffer: bytearray) -> int:
+        """Look at what has come.  Answers -1: there is nothing for the owner; or 0 at the end of the stream.
+
+        Raises:
+            PipeBroken: the connection was reset or timed out.
+        """
         try:
-            number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            peeked = self._sock.recv(PEEK_BYTES, socket.MSG_PEEK)
+            taken, self.has_changed = self._look(peeked)
+            if taken:
+                self._sock.recv(taken)
         except OSError as error:
-            return text_of(error)
-        return _name(number) if number else ""
+            if error.errno in RETRY:
+                return -1
+            raise PipeBroken(text_of(error)) from None
+        return -1 if peeked or self.has_changed else 0
 
 
 class Output:
@@ -137,6 +225,11 @@ class Output:
         self.size = 0  # bytes waiting
         self.taken = 0  # bytes that the kernel took, ever
         self.is_choked = False
+
+    @property
+    def buffers(self) -> Sequence[bytes | memoryview]:
+        """What is waiting, to be looked at."""
+        return self._buffers
 
     def put(self, data: bytes | memoryview) -> None:
         """Add bytes; `data` must not change afterwards."""
@@ -197,17 +290,37 @@ def set_keepalive(sock: socket.socket, time_seconds: float, probes: int, interva
 
 
 def prepare(sock: socket.socket, keepalive: Keepalive) -> None:
-    """Set what every connection over TCP has."""
+    """Set what every connection has, most of it over TCP only.
+
+    Raises:
+        OSError: it is gone already.
+    """
+    sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
         # A message is sent whole and now; Nagle would have the small ones wait for an acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         set_keepalive(sock, keepalive.time_seconds, keepalive.probes, keepalive.interval_seconds)
 
 
+def error_of(sock: socket.socket) -> int:
+    """What the kernel has noted against a socket, or why it does not say; 0 if nothing."""
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except OSError as error:
+        return error.errno or errno.EIO
+
+
+def give_back(sock: socket.socket) -> None:
+    """Close a socket.  Linux has released the descriptor whatever it answers (close(2))."""
+    with contextlib.suppress(OSError):
+        sock.close()
+
+
 def text_of(error: OSError) -> str:
     """The system's name for what went wrong: ECONNRESET."""
-    return _name(error.errno or 0) if error.errno else str(error)
+    return name_of_error(error.errno) if error.errno else str(error)
 
 
-def _name(number: int) -> str:
+def name_of_error(number: int) -> str:
+    """The system's name for an errno."""
     return errno.errorcode.get(number, str(number))

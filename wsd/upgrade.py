@@ -27,6 +27,14 @@ RETRY_AFTER_SECONDS: Final = 5
 OUR_FAULT: Final = "something went wrong here; the server's log says more"
 
 
+class Chosen(NamedTuple):
+    """Who serves a request for a WebSocket, before anybody was asked."""
+
+    asked: Upgrade
+    binding: Binding
+    subprotocol: str | None
+
+
 class Agreed(NamedTuple):
     """What a connection becomes."""
 
@@ -39,7 +47,20 @@ class Agreed(NamedTuple):
     """The 101."""
 
 
-def negotiate(wsi: Wsi, request: Request) -> Agreed | None:
+def choose(wsi: Wsi, request: Request) -> Chosen:
+    """Find out whom a request for a WebSocket is for.
+
+    Raises:
+        HandshakeError: nobody, or it is none, or it may not ask.
+    """
+    asked = check_upgrade(request)
+    menu = wsi.menu
+    assert menu is not None
+    _admit(wsi, request, menu.allowed_origins)
+    return Chosen(asked, *choose_subprotocol(asked, request.path, menu.bindings, menu.paths, menu.default))
+
+
+def negotiate(wsi: Wsi, request: Request, chosen: Chosen) -> Agreed | None:
     """Ask everybody whether `wsi` becomes a WebSocket; None: a hook called `wsi.close()`.
 
     From then on the wsi belongs to the protocol that was asked for; if nothing comes of it, again to the one that has
@@ -48,11 +69,9 @@ def negotiate(wsi: Wsi, request: Request) -> Agreed | None:
     Raises:
         HandshakeError: it is refused.
     """
-    asked = check_upgrade(request)
+    asked, binding, subprotocol = chosen
     menu = wsi.menu
     assert menu is not None
-    _admit(wsi, request, menu.allowed_origins)
-    binding, subprotocol = choose_subprotocol(asked, request.path, menu.bindings, menu.paths, menu.default)
     http, http_session = wsi.binding, wsi.session
     wsi.bind(binding)
     agreed = None
@@ -68,7 +87,7 @@ def negotiate(wsi: Wsi, request: Request) -> Agreed | None:
 def _admit(wsi: Wsi, request: Request, allowed_origins: Sequence[str]) -> None:
     """Refuse what is not the protocol's to decide: newcomers while we stop, and pages that may not connect."""
     if wsi.context.stopping:
-        raise HandshakeError(503, "the server is stopping", [("Retry-After", str(RETRY_AFTER_SECONDS))])
+        raise stopping()
     if not origin_allowed(request, allowed_origins):
         log.info(
             "%s: Origin %s is neither the Host %s nor in allowed_origins",
@@ -77,6 +96,11 @@ def _admit(wsi: Wsi, request: Request, allowed_origins: Sequence[str]) -> None:
             request.host,
         )
         raise HandshakeError(403, "pages of this origin may not connect here")
+
+
+def stopping() -> HandshakeError:
+    """The refusal of newcomers while we stop."""
+    return HandshakeError(503, "the server is stopping", [("Retry-After", str(RETRY_AFTER_SECONDS))])
 
 
 def _ask(

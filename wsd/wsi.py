@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from wsd import faults, log, ties
-from wsd.errors import PipeBroken
+from wsd.errors import PipeBroken, ProtocolError
+from wsd.held import Held
 from wsd.reasons import CLOSE, OK
-from wsd.roled import Roled
 from wsd.sender import FAILED
 from wsd.stream import HOLD_END, HOLD_PLUGIN, HOLD_ROLE, NoPipe
 from wsd.transport import Pipe
@@ -51,13 +51,13 @@ if TYPE_CHECKING:
 PIECES_PER_TURN: Final = 256
 
 
-class Wsi(Roled):
+class Wsi(Held):
     """One connection, as a plugin sees it.  After `on_closed` every call on it answers CLOSE and none raises."""
 
     __slots__ = (
-        "_assembled",
         "_children",
         "_piece",
+        "identity",
         "listener",
         "menu",
         "parent",
@@ -85,15 +85,17 @@ class Wsi(Roled):
         super().__init__(context, pipe or NoPipe(), binding, peer, local, is_client, number)
         self.listener = listener
         self.menu: Menu | None = listener  # what an upgrade may ask for
+        if listener is not None:
+            self.budget = binding.budget_for(listener)
         self.session: Any = None
         self.request: Request = None  # type: ignore[assignment]  # a server's is there before the first hook
         self.response: Reply | None = None  # what the server answered to us, the client
         self.reconnect: Reconnect | None = None  # who connects again when this client's connection ended
         self.subprotocol: str | None = None
+        self.identity: str | None = None  # whose password or token the request showed
         self.parent: Wsi | None = None  # it is tied to, see `ties.py`
         self._children: dict[Wsi, None] | None = None  # that are tied to it
         self._piece: Piece | None = None  # being received
-        self._assembled: bytearray | None = None  # the message so far, for on_message
 
     # -- facts ----------------------------------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class Wsi(Roled):
     @property
     def max_message_bytes(self) -> int:
         """The largest message that is accepted here, in bytes; 0: no limit."""
-        return self.binding.max_message_bytes
+        return self.budget.max_message_bytes
 
     @property
     def is_first_fragment(self) -> bool:
@@ -207,7 +209,11 @@ class Wsi(Roled):
             self._deliver(self._parser.receive(context.view[:size]), 0)
         elif state == HTTP:
             assert self.role is not None
+            if self._meter is not None:
+                self._count_piece(self._meter, size, True)
             self.role.receive(bytes(context.view[:size]))
+            if not self._is_raw:
+                self._note_held()
         elif state <= CLOSE_SENT and self._parser is not None:
             # Section 1.4: after our Close only the peer's is of interest; "discards any further data".
             self._parser.receive(context.view[:size])
@@ -223,6 +229,10 @@ class Wsi(Roled):
                 self._deliver(pieces, self._backlog_at)
             elif self._parser is not None:
                 self._deliver(self._parser.receive(b""), 0)
+            if self.held:
+                self._note_held()
+        if self._backlog is None and not self._pipe.is_direct:
+            self.read_pending()
 
     def _deliver(self, pieces: list[Piece], at: int) -> None:
         """Hot: give pieces to the plugin, from index `at`, as long as it wants them and the turn allows."""
@@ -230,10 +240,13 @@ class Wsi(Roled):
         on_receive = hooks.on_receive
         end = min(len(pieces), at + PIECES_PER_TURN)
         start = at
+        meter = self._meter
         self._is_delivering = True
         while at < end and self._state == OPEN and not self._hold:
             piece = pieces[at]
             at += 1
+            if meter is not None and piece[0] <= frames.BINARY:
+                self._count_piece(meter, len(piece[1]), piece[3])
             if piece[0] > frames.BINARY:
                 self._piece = None  # on_pong gets no piece, whatever came in the same read before it
                 self._control(piece[0], piece[1])
@@ -262,11 +275,9 @@ class Wsi(Roled):
         if self._state != OPEN:
             self._look_for_close(parser)
         elif at < len(pieces) or parser.has_more:
-            self._backlog, self._backlog_at = pieces, at
-            if not self._hold:
-                self.context.note_backlog(self)
+            self._keep_backlog(pieces, start, at)
         elif parser.failure is not None:
-            self._peer_failed(parser.failure.code, parser.failure.text)
+            self._peer_failed(parser.failure)
         elif parser.close is not None:
             # Only now, when all that was read before it is delivered, is its turn.
             self._peer_closed(*parser.close)
@@ -277,22 +288,12 @@ class Wsi(Roled):
             place = f"{'first' if first else 'next'}{', last' if final else ''}"
             log.parser("%s: opcode %d, %s, %d bytes, %d to come", self.tag, opcode, place, len(payload), remaining)
 
-    def _assemble(self, piece: Piece) -> None:
-        """Collect a message for `on_message`; one bytearray, since a list of tiny pieces costs far more."""
-        opcode, payload, first, final, _ = piece
-        data: bytes | bytearray = payload
-        if not (first and final):
-            if first or self._assembled is None:
-                self._assembled = bytearray()
-            self._assembled += payload
-            if not final:
-                return
-            data, self._assembled = self._assembled, None
-        message = data.decode() if opcode == frames.TEXT else bytes(data)
-        self.call("on_message", self.binding.hooks.on_message, self, message)
-
     def _control(self, opcode: int, payload: bytes) -> None:
         """A Ping or a Pong; neither touches the state of a message."""
+        if self.budget.max_control_frames_per_second:
+            over = self._paced().count_control(self.context.now)
+            if over is not None:
+                self._slow_down(over)
         if opcode == frames.PING:
             if self._output.is_choked:
                 # "If an endpoint receives a Ping frame and has not yet sent Pong frame(s) in response to previous
@@ -321,10 +322,13 @@ class Wsi(Roled):
             # "When sending a Close frame in response, the endpoint typically echos the status code it received."
             self._begin_close(PEER_CLOSE, echo, "closed by peer")
 
-    def _peer_failed(self, code: int, text: str) -> None:
-        """The peer broke the protocol: _Fail the WebSocket Connection_ (section 7.1.7)."""
+    def _peer_failed(self, failure: ProtocolError) -> None:
+        """The peer broke the protocol, or was over a limit: _Fail the WebSocket Connection_ (section 7.1.7)."""
+        code, text = failure.code, failure.text
         log.info("%s: protocol violation, closing with %d: %s", self.tag, code, text)
         self.context.counters.protocol_errors += 1
+        if failure.option:
+            self.context.counters.note_over(failure.option)
         self._begin_close(VIOLATION, (code, text), f"failed with {code} {text}")
 
     def _look_for_close(self, parser: Parser) -> None:
@@ -363,12 +367,14 @@ class Wsi(Roled):
 
     def reap(self) -> None:
         """Called by the context's reaper, once: release everything, then tell the plugin."""
-        for timer in (self._deadline, self._timer, self._timeout, self._keepalive, self._slow_timer):
+        for timer in (self._deadline, self._slow_timer):
             if timer is not None:
                 timer.cancel()
+        self._stop_clocks()
         self._deadline = self._timer = self._timeout = self._keepalive = self._slow_timer = None
         self._pipe.close()
-        self._queue = self._parser = self._assembled = None
+        self._queue = self._parser = self._assembled = self._backlog = None
+        self._note_held()
         if self._deflater is not None:
             self._deflater.forget()  # its memory; that it was there is still told
         binding = self.binding
@@ -394,6 +400,7 @@ class Wsi(Roled):
         """Make `binding` the one whose hooks run and that counts this wsi."""
         self.binding.wsi_count -= 1
         self.binding = binding
+        self.budget = binding.budget_for(self.menu)
         binding.wsi_count += 1
 
     def upgrade(
@@ -418,7 +425,7 @@ class Wsi(Roled):
 
     def establish(self, subprotocol: str | None, leftover: bytes, deflate: tuple[Inflater, Deflater] | None) -> None:
         """The opening handshake is done; `leftover` is what the peer sent behind it."""
-        binding = self.binding
+        binding, budget = self.binding, self.budget
         self.subprotocol = subprotocol
         self.role = None
         self.set_deadline(None)
@@ -426,7 +433,11 @@ class Wsi(Roled):
         self._is_established = True
         inflater, self._deflater = deflate or (None, None)
         self._parser = Parser(
-            binding.max_message_bytes, binding.max_fragments, is_client=self._is_client, inflater=inflater
+            budget.max_message_bytes,
+            budget.max_fragments,
+            max_frame_bytes=budget.max_frame_bytes,
+            is_client=self._is_client,
+            inflater=inflater,
         )
         self._hold = self._hold & ~HOLD_ROLE | (HOLD_PLUGIN if self._is_held_early else 0)
         self._update_mask()
@@ -436,6 +447,8 @@ class Wsi(Roled):
             log.info("%s: established, %s", self.tag, log.escape(self.request.target))
         if self.context.keepalive.ping_seconds:
             self._schedule_keepalive(self.context.keepalive.ping_seconds)
+        if budget.has_rates or budget.has_clocks:
+            self.renew_budget()
         if binding.hooks.on_established is not None:
             self.call("on_established", binding.hooks.on_established, self)
         if leftover and self._state <= CLOSE_SENT:
@@ -446,15 +459,8 @@ class Wsi(Roled):
                 self._deliver(pieces, 0)
 
     def _input_allowed(self) -> None:
-        if self._backlog is not None:
+        if self._backlog is not None or self._pipe.has_pending():
             self.context.note_backlog(self)
-
-    def _forget_input(self) -> None:
-        self._backlog = None
-        self._assembled = None
-        if self._parser is not None:
-            self._parser.skip()
-            self._look_for_close(self._parser)  # the peer's may have come, behind what nobody will get
 
     def _deadline_due(self) -> None:
         self._deadline = None
@@ -462,4 +468,5 @@ class Wsi(Roled):
             assert self.role is not None
             self.role.timed_out()
         elif self._move(DEADLINE):
+            self.context.counters.note_over("close_seconds")
             self._why = f"{self._why}; no end within close_seconds"

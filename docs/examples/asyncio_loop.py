@@ -18,7 +18,7 @@ import asyncio
 import signal
 from select import POLLIN, POLLOUT
 
-from wsd import Context, PollFd, Protocol, Wsi
+from wsd import Context, PollFd, Protocol, Tls, Wsi
 
 
 class AsyncioLoop(Protocol):
@@ -96,7 +96,7 @@ class Room(Protocol):
         self.broadcast(message)
 
 
-async def serve(port: int, feed_port: int) -> None:
+async def serve(port: int, feed_port: int, tls: Tls) -> None:
     """Serve both until SIGINT or SIGTERM."""
     loop = asyncio.get_running_loop()
     polled, room = AsyncioLoop(loop), Room()
@@ -112,7 +112,7 @@ async def serve(port: int, feed_port: int) -> None:
             writer.close()
 
     with Context([polled, room], external_poll=True) as context:
-        listener = context.listen(port=port, protocols=[room])
+        listener = context.listen(port=port, protocols=[room], tls=tls)
         server = await asyncio.start_server(feed, "127.0.0.1", feed_port)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, context.stop)
@@ -125,8 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A WebSocket server and a feed of lines in one asyncio loop.")
     parser.add_argument("--port", type=int, default=7681, help="of the WebSockets; 0: any")
     parser.add_argument("--feed-port", type=int, default=7682, help="of the feed; 0: any")
+    parser.add_argument("--certificate", default="", help="a PEM file, key included: serve wss:// with it")
     arguments = parser.parse_args()
-    asyncio.run(serve(arguments.port, arguments.feed_port))
+    asyncio.run(serve(arguments.port, arguments.feed_port, Tls(certificate=arguments.certificate)))
 
 
 if __name__ == "__main__":

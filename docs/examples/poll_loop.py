@@ -19,7 +19,7 @@ import signal
 import socket
 from collections.abc import Callable
 
-from wsd import Context, PollFd, Protocol, Wsi
+from wsd import Context, PollFd, Protocol, Tls, Wsi
 
 
 class PollLoop(Protocol):
@@ -152,10 +152,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A WebSocket server and a feed of lines in one hand-written loop.")
     parser.add_argument("--port", type=int, default=7681, help="of the WebSockets; 0: any")
     parser.add_argument("--feed-port", type=int, default=7682, help="of the feed; 0: any")
+    parser.add_argument("--certificate", default="", help="a PEM file, key included: serve wss:// with it")
     arguments = parser.parse_args()
     loop, room = PollLoop(), Room()
     with Context([loop, room], external_poll=True) as context:
-        listener = context.listen(port=arguments.port, protocols=[room])
+        listener = context.listen(port=arguments.port, protocols=[room], tls=Tls(certificate=arguments.certificate))
         feed = Feed(loop, arguments.feed_port, room.broadcast)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: context.stop())

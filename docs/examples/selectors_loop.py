@@ -19,7 +19,7 @@ import socketserver
 from collections.abc import Callable
 from select import POLLIN, POLLOUT
 
-from wsd import Context, PollFd, Protocol, Wsi
+from wsd import Context, PollFd, Protocol, Tls, Wsi
 
 # wsd has poll's names for them, the module its own.
 EVENTS = ((POLLIN, selectors.EVENT_READ), (POLLOUT, selectors.EVENT_WRITE))
@@ -116,11 +116,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A WebSocket server and a feed of datagrams in one selectors loop.")
     parser.add_argument("--port", type=int, default=7681, help="of the WebSockets; 0: any")
     parser.add_argument("--feed-port", type=int, default=7682, help="of the feed; 0: any")
+    parser.add_argument("--certificate", default="", help="a PEM file, key included: serve wss:// with it")
     arguments = parser.parse_args()
     with selectors.DefaultSelector() as selector:
         loop, room = SelectorsLoop(selector), Room()
         with Context([loop, room], external_poll=True) as context, Feed(arguments.feed_port, room.broadcast) as feed:
-            listener = context.listen(port=arguments.port, protocols=[room])
+            listener = context.listen(port=arguments.port, protocols=[room], tls=Tls(certificate=arguments.certificate))
             selector.register(feed, selectors.EVENT_READ, feed.handle_request)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: context.stop())

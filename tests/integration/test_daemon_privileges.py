@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Site
-from tests.support.programs import require_program
+from tests.support.programs import readable_python
 
 pytestmark = [
     pytest.mark.needs_root,
@@ -37,21 +36,8 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def prefix() -> list[str]:
-    """A command prefix under which everybody can read the interpreter, which may live below a private /root.
-
-    In a mount namespace of its own the private folder is covered, and the interpreter's put back into it.
-    """
-    base = Path(sys.base_prefix)
-    private = next((path for path in reversed(base.parents) if not path.stat().st_mode & 0o001), None)
-    if private is None:
-        return []
-    unshare = require_program("unshare", package="util-linux")
-    script = (
-        'base=$1 private=$2; shift 2; kept=$(mktemp -d) && mount --bind "$base" "$kept" && '
-        'mount -t tmpfs -o mode=755 tmpfs "$private" && mkdir -p "$base" && mount --move "$kept" "$base" && '
-        'rmdir "$kept" && exec "$@"'
-    )
-    return [unshare, "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(base), str(private)]
+    """A command prefix under which everybody can read the interpreter."""
+    return readable_python()
 
 
 def identity(pid: int) -> dict[str, list[int]]:

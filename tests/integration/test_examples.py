@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ca import Authority
 from tests.support.client import TEXT, Client, close_frame, connect, frame
 from tests.support.loops import EXAMPLES, example
 from tests.support.timing import MS, PATIENCE
+from tests.support.tls import connect_tls
 
 ROOT = EXAMPLES.parent.parent
 PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
@@ -57,8 +59,8 @@ class Running:
 
 
 @contextmanager
-def started(name: str) -> Iterator[Running]:
-    arguments = ["--port", "0", *(["--feed-port", "0"] if name in FEEDS else [])]
+def started(name: str, *more: str) -> Iterator[Running]:
+    arguments = ["--port", "0", *(["--feed-port", "0"] if name in FEEDS else []), *more]
     with subprocess.Popen(
         [sys.executable, "-X", "dev", str(EXAMPLES / f"{name}.py"), *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -173,6 +175,26 @@ class TestLoops:
         with started(name) as running, connect(running.port) as client:
             client.send(*(frame(TEXT, str(number)) for number in range(3000)))
             assert [client.receive_message() for _ in range(3000)] == [str(number) for number in range(3000)]
+
+
+@pytest.mark.parametrize("name", FEEDS)
+def test_over_tls_too(name: str, feed: socket.socket, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    issued = authority.issue(together=True)
+    with started(name, "--certificate", str(issued.certificate)) as running, ExitStack() as stack:
+        clients = [stack.enter_context(connect_tls(running.port, authority.certificate)) for _ in range(5)]
+        message = os.urandom(100_000).hex()
+        clients[0].send_text(message)
+        assert {client.receive_message() for client in clients} == {message}
+        feed.connect(("127.0.0.1", running.feed_port))
+        feed.sendall(b"from the feed\n")
+        assert {client.receive_message() for client in clients} == {"from the feed"}
+        running.process.terminate()
+        for client in clients:
+            assert client.receive_close().close_code == 1001
+            client.send(close_frame(1001))
+            client.disconnect()
+        running.end()
 
 
 @pytest.mark.parametrize("name", [name for name, kind in FEEDS.items() if kind == socket.SOCK_STREAM])

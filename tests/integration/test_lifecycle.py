@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tests.integration import (
     test_lifecycle_end,
     test_lifecycle_http,
     test_lifecycle_raw,
+    test_lifecycle_tls,
 )
 from tests.support.client import CONTINUATION, PING, PONG, TEXT, Client, Frame, frame, upgrade_request
 from tests.support.lifecycle import PAGE, rows
@@ -34,8 +37,9 @@ from tests.support.plays import (
     reject,
     status,
 )
+from tests.support.secrets import basic, bearer, password_file, token_file
 from tests.support.timing import wait_until
-from wsd.config import Keepalive, Timeouts
+from wsd.config import Auth, Keepalive, Timeouts
 from wsd.protocol import HOOKS
 
 DEFLATE = [("Sec-WebSocket-Extensions", "permessage-deflate")]
@@ -111,6 +115,59 @@ def close_in_filter(stage: Stage) -> str:
     client = stage.client()
     client.send(upgrade_request())
     return end(client)
+
+
+VERIFYING = ["verifying", "callback"]
+
+
+def guarded(stage: Stage) -> Client:
+    """A client of a listener that lets in who has a token or a password."""
+    folder = Path(stage.stack.enter_context(TemporaryDirectory()))
+    tokens = token_file(folder / "tokens", {"token": "bob"})
+    passwords = password_file(folder / "passwords", {"alice": "secret"}, log2_n=14, lanes=5)
+    auth = Auth(token_file=str(tokens), password_file=str(passwords))
+    plugin = stage.context.protocol_0.protocol
+    listener = stage.served.call(lambda: stage.context.listen(port=0, protocols=[plugin], auth=auth))
+    return stage.stack.enter_context(Client(listener.port))
+
+
+@plays.of("it shows a token of the listener's `token_file`", styles=VERIFYING)
+def show_token(stage: Stage) -> str:
+    client = guarded(stage)
+    client.upgrade(headers=[bearer("token")])
+    return f"101, {left(client)}"
+
+
+@plays.of("it shows another token", styles=VERIFYING)
+def show_another(stage: Stage) -> str:
+    return status(guarded(stage), upgrade_request(headers=[bearer("other")]))
+
+
+@plays.of("it shows none", styles=VERIFYING)
+def show_none(stage: Stage) -> str:
+    return status(guarded(stage))
+
+
+@plays.of("it hangs up while its password is compared", styles=VERIFYING)
+def hang_up_meanwhile(stage: Stage) -> str:
+    client, request = guarded(stage), upgrade_request(headers=[basic("alice", "secret")])
+    client.send(request)
+    wait_until(lambda: stage.context.counters.bytes_received == len(request))
+    client.reset()
+    return "-"
+
+
+def verdict(deed: Callable[..., Any]) -> Callable[[Stage], str]:
+    def act(stage: Stage) -> str:
+        stage.does("on_verify_authorization", deed)
+        return status(guarded(stage), upgrade_request(headers=[bearer("token")]))
+
+    return act
+
+
+plays.of("`on_verify_authorization` answers CLOSE", styles=VERIFYING)(verdict(close))
+plays.of("`on_verify_authorization` raises `Reject(451)`", styles=VERIFYING)(verdict(reject))
+plays.of("`on_verify_authorization` raises", styles=VERIFYING)(verdict(fail))
 
 
 @plays.of("the client asks for a subprotocol that is not served")
@@ -366,6 +423,7 @@ ELSEWHERE = [
     test_lifecycle_connect,
     test_lifecycle_connected,
     test_lifecycle_raw,
+    test_lifecycle_tls,
 ]
 SECTIONS = [
     *plays.sections,

@@ -218,6 +218,40 @@ def violate(*frames: bytes) -> Callable[[Stage], str]:
 plays.of("an opcode that there is not")(violate(frame(3)))
 plays.of("text that is no UTF-8")(violate(frame(TEXT, b"\xff")))
 plays.of("a message over `max_message_bytes`", limits=Limits(max_message_bytes=4))(violate(HELLO))
+plays.of("a frame over `max_frame_bytes`", limits=Limits(max_frame_bytes=4))(violate(HELLO))
+
+
+@plays.of(
+    "pings over `max_control_frames_per_second`, for `over_rate_seconds`",
+    limits=Limits(max_control_frames_per_second=10),
+    timeouts=Timeouts(over_rate_seconds=SHORT),
+)
+def ping_flood(stage: Stage) -> str:
+    client = stage.open()
+    client.send(frame(PING) * 100)
+    return echoed(client)
+
+
+def wait_for_the_end(stage: Stage) -> str:
+    return echoed(stage.open())
+
+
+for what, option in (
+    ("no message within `first_message_seconds`", "first_message_seconds"),
+    ("no message either way for `idle_seconds`", "idle_seconds"),
+    ("its `session_seconds` are over", "session_seconds"),
+):
+    plays.of(what, timeouts=Timeouts.model_validate({option: SHORT}))(wait_for_the_end)
+
+
+@plays.of(
+    "all hold over `max_memory_bytes`, and it most: unread messages",
+    limits=Limits(max_memory_bytes=1 << 20, max_queue_bytes=64 << 20),
+)
+def most_of_the_memory(stage: Stage) -> str:
+    stage.open(receive_buffer=4096)
+    stage.do(lambda wsi: wsi.send(bytes(12 << 20)))  # more than the kernels of both sides take
+    return "-"
 
 
 @plays.of("a message and, in the same packet, an opcode that there is not")

@@ -206,6 +206,11 @@ def slow_reader(stage: Stage) -> str:
     return "-"
 
 
+@raw("no bytes either way for `idle_seconds`", timeouts=Timeouts(idle_seconds=SHORT))
+def idle(stage: Stage) -> str:
+    return end(adopted(stage))
+
+
 @raw("a reload replaces the protocol, and then the client ends its stream")
 def retire(stage: Stage) -> str:
     client = adopted(stage)

@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from tests.interop.c_program import compile_with_libwebsockets
+from tests.interop.tls import WHO, tls_tables
+from tests.support.ca import Authority
 from tests.support.timing import PATIENCE, wait_until
 
 
@@ -135,3 +137,21 @@ def serve(tmp_path: Path, root: Path) -> Iterator[Callable[..., Daemon]]:
     finally:
         for daemon in daemons:
             daemon.kill()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def serve_tls(serve: Callable[..., Daemon], authority: Authority) -> Callable[..., Daemon]:
+    """Start a daemon with TLS and a certificate for localhost: `serve_tls("rsa", min_version="1.3")`, say, with options
+    of [listen.tls].  It serves `who` (see tls.py) and the shipped plugins."""
+
+    def start(key: Literal["ec", "rsa"] = "ec", **options: Any) -> Daemon:
+        files = authority.issue(["localhost", "127.0.0.1"], key=key, file=f"localhost-{key}")
+        protocols = ["who", "echo", "dumb-increment-protocol", "lws-mirror-protocol"]
+        return serve(protocols, tls_tables(files, **options), plugins={"who": WHO})
+
+    return start

@@ -10,6 +10,7 @@ from typing import Any
 from tests.interop.peers import Message
 from tests.support.outgoing import Dialing, Outgoing, dialing
 from tests.support.timing import PATIENCE
+from wsd import ClientTls
 from wsd.config import Compression, Limits
 
 # What is in one message of samples.py, and in all of them together.
@@ -73,10 +74,14 @@ class OurClient:
 
 @contextmanager
 def connect_wsd(
-    url: str, subprotocol: str, compression: Compression | None, limits: Limits = LIMITS
+    url: str,
+    subprotocol: str,
+    compression: Compression | None,
+    limits: Limits = LIMITS,
+    tls: ClientTls | None = None,
 ) -> Iterator[OurClient]:
     """Connect, and wait until it is established; at the end what it was told is counted."""
     driver = Driver()
     with dialing(protocol=driver, limits=limits) as dial:
-        dial.connect(url, subprotocols=[subprotocol], compression=compression)
+        dial.connect(url, subprotocols=[subprotocol], compression=compression, tls=tls)
         yield OurClient(dial, driver, dial.established())

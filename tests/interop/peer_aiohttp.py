@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import ssl
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from aiohttp import ClientSession, ClientWebSocketResponse, WSMessage, WSMsgType, web
+from aiohttp import ClientSession, ClientWebSocketResponse, TCPConnector, WSMessage, WSMsgType, web
 
 from tests.interop.peers import Deflate, Message, NotTheEnd, Peer, Server
 from tests.support.timing import PATIENCE
@@ -92,7 +93,8 @@ def connect_aiohttp(url: str, subprotocol: str, deflate: Deflate | None) -> Iter
     loop = Loop()
 
     async def enter() -> tuple[ClientSession, ClientWebSocketResponse]:
-        session = ClientSession()
+        # The library makes its own when it is imported, before a test has said whom to trust.
+        session = ClientSession(connector=TCPConnector(ssl=ssl.create_default_context()))
         try:
             return session, await session.ws_connect(url, protocols=[subprotocol], compress=compress, **OPTIONS)
         except BaseException:

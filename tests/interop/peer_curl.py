@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import time
@@ -107,6 +108,8 @@ def connect_curl(url: str, subprotocol: str, deflate: Deflate | None) -> Iterato
         curl.setopt(pycurl.HEADERFUNCTION, head.append)
         curl.setopt(pycurl.TIMEOUT_MS, int(PATIENCE * 1000))
         curl.setopt(pycurl.NOSIGNAL, 1)
+        if "SSL_CERT_FILE" in os.environ:  # which the other libraries read by themselves
+            curl.setopt(pycurl.CAINFO, os.environ["SSL_CERT_FILE"])
         curl.perform()
         yield CurlPeer(curl, b"".join(head).decode())
     finally:

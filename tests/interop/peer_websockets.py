@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import queue
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,9 @@ class WebsocketsServer(Server):
 
 
 @contextmanager
-def serve_websockets(subprotocol: str, deflate: Deflate | None) -> Iterator[WebsocketsServer]:
+def serve_websockets(
+    subprotocol: str, deflate: Deflate | None, tls: ssl.SSLContext | None = None
+) -> Iterator[WebsocketsServer]:
     extensions = []
     if deflate is not None:
         extensions = [ServerPerMessageDeflateFactory(*deflate[:2], *(bits or None for bits in deflate[2:]))]
@@ -100,7 +103,8 @@ def serve_websockets(subprotocol: str, deflate: Deflate | None) -> Iterator[Webs
         accepted.put(connection)
         done.wait()  # the test drives it; returning would close it
 
-    server = serve(handle, "127.0.0.1", 0, subprotocols=[Subprotocol(subprotocol)], extensions=extensions, **OPTIONS)
+    options = {"subprotocols": [Subprotocol(subprotocol)], "extensions": extensions, "ssl": tls, **OPTIONS}
+    server = serve(handle, "127.0.0.1", 0, **options)
     thread = threading.Thread(target=server.serve_forever, name="websockets server")
     thread.start()
     try:

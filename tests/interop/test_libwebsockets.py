@@ -6,13 +6,13 @@ It offers `permessage-deflate; client_no_context_takeover`.
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from tests.interop.conftest import Daemon
+from tests.interop.lws_program import run_client
 from tests.support.context import running
 from tests.support.programs import require_program
 from wsd import Protocol, Wsi
@@ -84,27 +84,7 @@ class Mirror(Protocol):
 
 @pytest.fixture
 def client() -> Callable[..., str]:
-    """Run the client until it logs `until`, but for at most `seconds`, then interrupt it; gives what it said."""
-    program = require_program("libwebsockets-test-client", package="libwebsockets-test-server")
-
-    def run(*arguments: str, seconds: float = 3, until: str = "") -> str:
-        # SIGINT lets it close its connections in order; `timeout` passes it on.
-        with subprocess.Popen(
-            ["timeout", "-s", "INT", "-k", "5", str(seconds), program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        ) as process:
-            assert process.stdout is not None
-            said = []
-            for line in process.stdout:
-                said.append(line)
-                if until and until.encode() in line:
-                    process.send_signal(signal.SIGINT)
-                    until = ""
-        return b"".join(said).decode(errors="replace")
-
-    return run
+    return run_client
 
 
 def test_both_protocols_establish_and_the_numbers_come(serve: Serve, client: Callable[..., str]) -> None:

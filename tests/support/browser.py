@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import urllib.error
@@ -129,13 +130,22 @@ class Browser:
 
 
 @contextmanager
-def browser(folder: Path) -> Iterator[Browser]:
-    """A new browser with an empty profile in `folder`; both programs are gone afterwards."""
+def browser(folder: Path, authority: Path | None = None) -> Iterator[Browser]:
+    """A new browser with an empty profile in `folder`; both programs are gone afterwards.
+
+    Args:
+        authority: The certificate, in PEM, of one that it trusts beside those it knows.
+    """
+    environment = {**os.environ, "HOME": str(folder)}
+    if authority is not None:
+        trust(folder, authority)
     binary = require_program("chromium", package="chromium")
     driver = require_program("chromedriver", package="chromium-driver")
     log = folder / "chromedriver.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([driver, "--port=0"], stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+        process = subprocess.Popen(
+            [driver, "--port=0"], stdout=output, stderr=subprocess.STDOUT, cwd=folder, env=environment
+        )
     try:
         wait_until(lambda: _port(log), what="ChromeDriver is up")
         session = Browser(f"http://127.0.0.1:{_port(log)}", folder / "profile", binary)
@@ -146,6 +156,15 @@ def browser(folder: Path) -> Iterator[Browser]:
     finally:
         process.terminate()
         process.wait(PATIENCE)
+
+
+def trust(home: Path, authority: Path) -> None:
+    """Note an authority where Chromium looks for those of its user: in NSS's database."""
+    certutil = require_program("certutil", package="libnss3-tools")
+    database = home / ".pki" / "nssdb"
+    database.mkdir(parents=True)
+    for command in (["-N", "--empty-password"], ["-A", "-n", "the tests' own", "-t", "C,,", "-i", str(authority)]):
+        subprocess.run([certutil, "-d", f"sql:{database}", *command], check=True, timeout=PATIENCE, cwd=home)
 
 
 def _port(log: Path) -> str:

@@ -116,6 +116,7 @@ class Client:
         address: A port on 127.0.0.1, a (host, port) pair, or the path of a Unix socket.
         patience: How long each wait may last, in seconds.
         receive_buffer: The kernel's receive buffer, in bytes, for a client that reads slowly; None: as it comes.
+        source: The IPv4 address that it comes from; on Linux all of 127.0.0.0/8 are this machine's.  Empty: 127.0.0.1.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Client:
         *,
         patience: float = PATIENCE,
         receive_buffer: int | None = None,
+        source: str = "",
     ) -> None:
         self.patience = patience
         self.buffer = bytearray()
@@ -136,6 +138,8 @@ class Client:
         try:
             if receive_buffer is not None:  # before connect(): it decides the window's scale
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            if source:
+                self.socket.bind((source, 0))
             self.socket.settimeout(patience)
             self.socket.connect(target)
             if family != socket.AF_UNIX:
@@ -310,10 +314,11 @@ def connect(
     path: str = "/",
     *,
     receive_buffer: int | None = None,
+    source: str = "",
     **options: object,
 ) -> Client:
     """A client that is connected and upgraded."""
-    client = Client(address, receive_buffer=receive_buffer)
+    client = Client(address, receive_buffer=receive_buffer, source=source)
     try:
         client.upgrade(path, protocols, **options)
     except BaseException:

@@ -57,9 +57,9 @@ class Conversation:
         self.process.stdin.close()
         self.process.stdin = None  # as above
 
-    def end(self) -> Outcome:
-        """Wait for its end, its input being what it is; gives what it printed."""
-        out, err = self.process.communicate(timeout=PATIENCE)
+    def end(self, said: bytes | None = None) -> Outcome:
+        """Wait for its end, its input being what it is, or all of `said`; gives what it printed."""
+        out, err = self.process.communicate(said, timeout=PATIENCE)
         return Outcome(self.process.returncode, out or b"", (err or b"").decode())
 
 

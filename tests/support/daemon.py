@@ -144,9 +144,8 @@ class Site:
     @property
     def port(self) -> int:
         """The TCP port of its first listener."""
-        match = (
-            re.search(r"listening on (?:ws|tcp)://127\.0\.0\.1:(\d+)", self.log.read_text()) if self.process else None
-        )
+        said = self.log.read_text() if self.process else ""
+        match = re.search(r"listening on (?:wss?|tcp|tls)://127\.0\.0\.1:(\d+)", said)
         if match:
             return int(match[1])
         return int(self.status()["listeners"][0]["address"].rstrip("/").rpartition(":")[2])

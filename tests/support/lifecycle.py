@@ -89,14 +89,15 @@ def _shown(argument: Any) -> str:
 # -- the plugin -------------------------------------------------------------------------------------------------------
 
 
-def in_class_style(notes: Notes, *, whole: bool = False, session: Any = None) -> Protocol:
-    """A protocol that has every hook: `on_message` if it takes messages whole, else `on_receive`."""
+def in_class_style(notes: Notes, *, whole: bool = False, verifying: bool = False, session: Any = None) -> Protocol:
+    """A protocol that has every hook: `on_message` if it takes messages whole, else `on_receive`; and
+    `on_verify_authorization`, with which it takes no request without credentials, if it is to verify them."""
 
     def method(hook: str) -> Callable[..., Any]:
         return lambda self, *arguments: notes.called(hook, *arguments)
 
-    left_out = "on_receive" if whole else "on_message"
-    members = {hook: method(hook) for hook in HOOKS if hook != left_out}
+    left_out = {"on_receive" if whole else "on_message"} | (set() if verifying else {"on_verify_authorization"})
+    members = {hook: method(hook) for hook in HOOKS if hook not in left_out}
     made: Protocol = type("Life", (Protocol,), {"name": "life", "Session": session, **members})()
     return made
 

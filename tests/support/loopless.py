@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from wsd.binding import Binding
-from wsd.config import Keepalive, Limits, Timeouts
+from wsd.config import Keepalive, Limits, Listen, Timeouts
 from wsd.counters import Counters
+from wsd.memory import Memory
 from wsd.protocol import Peer, Protocol
 from wsd.timers import Timer, Timers
 from wsd.wire.deflate import make_pair
@@ -22,6 +23,13 @@ REQUEST = Request(b"GET /chat?room=1 HTTP/1.1\r\nHost: x\r\n\r\n")
 
 class ScriptedPipe:
     """A byte pipe: `room` is what the kernel takes before it refuses, `incoming` what the peer has sent."""
+
+    is_direct = True
+    has_changed = False
+    tls = None
+
+    def has_pending(self) -> bool:
+        return False
 
     def __init__(self) -> None:
         self.room = 1 << 30
@@ -72,6 +80,7 @@ class NotingContext:
         self.now = 100.0
         self.limits, self.timeouts, self.keepalive = Limits(), Timeouts(), Keepalive(ping_seconds=0)
         self.counters = Counters()
+        self.memory = Memory(self.counters, 0)
         self.buffer = bytearray(65536)
         self.view = memoryview(self.buffer)
         self.timers = Timers()
@@ -113,10 +122,11 @@ class NotingContext:
 
 
 class _Listener:
-    """The one thing of a listener that a wsi uses."""
+    """What of a listener a wsi uses."""
 
     def __init__(self, http: Binding) -> None:
         self.http = http
+        self.config = Listen()
 
 
 class Loopless:
@@ -125,6 +135,7 @@ class Loopless:
     Args:
         is_client: Whether it is the client's end.
         agreement: What was agreed of permessage-deflate; None: nothing.
+        timeouts: None: the defaults.
         limits: Fields of `Limits`.
     """
 
@@ -135,6 +146,7 @@ class Loopless:
         is_client: bool = False,
         agreement: Agreement | None = None,
         settings: Settings = SETTINGS,
+        timeouts: Timeouts | None = None,
         **limits: Any,
     ) -> None:
         self.context = NotingContext()
@@ -142,6 +154,7 @@ class Loopless:
         self.protocol = protocol
         protocol._members = {}
         self.context.limits = Limits(**limits)
+        self.context.timeouts = timeouts or Timeouts()
         self.binding = Binding(protocol, self.context.limits, self.context.timeouts, None)
         peer, local = Peer("192.0.2.1", 9), Peer("192.0.2.2", 80)
         listener: Any = None if is_client else _Listener(self.binding)

@@ -118,8 +118,8 @@ class Plays(dict[str, Play]):
     def check(self, what: str, style: str) -> None:
         """Play a row and compare what was called with what it says."""
         row, play, notes = self.rows[what], self[what], Notes()
-        whole = {"whole": True} if style == "whole" else {}
-        plugin = partial(made_in, style, notes, session=play.session, **whole)
+        kind = {style: True} if style in ("whole", "verifying") else {}
+        plugin = partial(made_in, style, notes, session=play.session, **kind)
         with ExitStack() as stack:
             served = stack.enter_context(running([plugin()], **play.arguments))
             stage = Stage(notes, served, stack, plugin)

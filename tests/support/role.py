@@ -7,10 +7,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from wsd.access import Gate
+from wsd.admission import Admission
 from wsd.binding import Binding
-from wsd.config import Compression, Limits, Timeouts
+from wsd.config import Auth, Compression, Limits, Timeouts
+from wsd.counters import Counters
 from wsd.errors import Reject
-from wsd.http1 import Http1
+from wsd.http1 import Http1, State
 from wsd.protocol import Protocol
 from wsd.web import Http
 from wsd.wire.http import Headers, Request, Response
@@ -25,21 +28,28 @@ class Wsi:
     """What the role uses of a wsi.  `room` is what the kernel takes; None: everything at once."""
 
     FAILED = FAILED
+    is_client = False
 
     def __init__(self, http: Binding, fallback: Binding, protocols: dict[str, Binding]) -> None:
         default = next(iter(protocols.values()), None)
-        self.menu = SimpleNamespace(bindings=protocols, default=default, paths={}, allowed_origins=())
+        self.menu = SimpleNamespace(
+            bindings=protocols, default=default, paths={}, allowed_origins=(), answer_headers=(), doors=None
+        )
         self.menu.static_folder = ""
-        self.menu.config = SimpleNamespace(compression=Compression())
+        self.menu.config = SimpleNamespace(compression=Compression(), auth=Auth())
+        self.menu.http = http
         self.context = SimpleNamespace(
-            limits=Limits(max_body_bytes=100),
-            timeouts=Timeouts(),
             stopping=False,
             fallback_http=fallback,
-            counters=SimpleNamespace(http_requests=0, refused=0),
+            counters=Counters(),
+            gate=Gate(lambda: None),
+            now=0.0,
         )
-        self.binding = http
+        self.context.admission = Admission(self.context, (), lambda: None)  # type: ignore[arg-type]
+        http.apply(Limits(max_body_bytes=100), Timeouts(), None)
+        self.binding, self.budget = http, http.budget
         self.tag = "test#1"
+        self.identity: str | None = None
         self.request: Request | None = None
         self.session: Any = None
         self.out = b""
@@ -80,7 +90,7 @@ class Wsi:
 
     close = finish
 
-    def abort(self) -> None:
+    def abort(self, why: str = "") -> None:
         self.ends.append("abort")
         self.is_closing = True
 
@@ -111,6 +121,11 @@ class Wsi:
         self.role.receive(data)
         self.serve()
         return self.answers()
+
+    @property
+    def is_verifying(self) -> bool:
+        """Whether the role waits to hear whose request it is."""
+        return self.role.state is State.IDENTITY
 
     def answers(self) -> list[tuple[int, bytes]]:
         """The answers so far, taken off `out`.  Only those with a length."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ca import Authority, Issued
+from tests.support.handshakes import shake
 from wsd import assembly
 from wsd.assembly import Assembly, addresses, asked_names, plan, spoken_names
 from wsd.config import Config, Listen, load
@@ -206,7 +208,7 @@ def test_limits_are_taken_over_in_place(site: Site, table: str) -> None:
     assert site.instances() == before
     binding = made.served["one"].binding
     assert binding is not None
-    assert binding.max_message_bytes == 5
+    assert binding.budget.max_message_bytes == 5
 
 
 def test_compression_is_taken_over_in_place(site: Site) -> None:
@@ -280,3 +282,71 @@ def test_what_is_needed_again(site: Site) -> None:
     needed = assembly.needed_again(config)
     assert config.path in needed
     assert site.folder / "plugins" in needed
+
+
+# -- certificates -----------------------------------------------------------------------------------------------------
+
+
+def secured(issued: Issued, more: str = "") -> str:
+    tls = f'certificate = "{issued.certificate}"\nprivate_key = "{issued.private_key}"\n'
+    return f"[[listen]]\nport = 0\n[listen.tls]\n{tls}{more}"
+
+
+def shown(site: Site) -> list[str]:
+    """What the first listener shows to a newcomer; empty without TLS."""
+    tls = site.context.listeners[0].tls
+    return shake(tls).shown if tls else []
+
+
+def test_keys_are_read_when_sockets_are_bound(site: Site, tmp_path: Path) -> None:
+    """And not again at the start, when root's privileges are gone."""
+    issued = Authority(tmp_path / "ca").issue(["a.example"])
+    made = site.assembly = Assembly(site.context, site.load(secured(issued)))
+    made.bind()
+    held = dict(made._read)
+    made.start()
+    assert made.renewal.held == held
+    assert shown(site) == ["a.example"]
+
+
+def test_a_certificate_that_cannot_be_used_binds_nothing(site: Site, tmp_path: Path) -> None:
+    issued = Authority(tmp_path / "ca").issue(days=-1)
+    text = f'[[listen]]\nunix = "{tmp_path}/s"\n' + secured(issued)
+    made = Assembly(site.context, site.load(text))
+    with pytest.raises(ConfigError, match=r"listen\[1\].tls.certificate: "):
+        made.bind()
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_reload_takes_certificates_over(site: Site, tmp_path: Path) -> None:
+    ca = Authority(tmp_path / "ca")
+    one, two = ca.issue(["one.example"]), ca.issue(["two.example"])
+    made = site.start(secured(one))
+    (listener,) = site.context.listeners
+    before = listener.tls
+    made.reload(site.load(secured(one)))
+    assert listener.tls is before
+    made.reload(site.load(secured(two)))
+    assert shown(site) == ["two.example"]
+    made.reload(site.load())
+    assert shown(site) == []
+    made.reload(site.load(secured(one)))
+    assert shown(site) == ["one.example"]
+    assert site.context.listeners == [listener]
+
+
+def test_a_reload_with_a_bad_certificate_changes_nothing(site: Site, tmp_path: Path) -> None:
+    ca = Authority(tmp_path / "ca")
+    made = site.start(secured(ca.issue(["one.example"])))
+    site.plugin("one")
+    with pytest.raises(ConfigError, match=r"listen\[0\].tls.ciphers: "):
+        made.reload(site.load(secured(ca.issue(["two.example"]), 'ciphers = "NONSENSE"\n')))
+    assert shown(site) == ["one.example"]
+    assert site.instances() == {}
+    assert site.modules() == set()
+
+
+def test_keys_are_needed_again(site: Site, tmp_path: Path) -> None:
+    issued = Authority(tmp_path / "ca").issue()
+    needed = assembly.needed_again(site.load(secured(issued)))
+    assert {issued.certificate, issued.private_key} <= set(needed)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ca import Authority
 from wsd import check as checks
 from wsd import privileges
 from wsd.check import check
@@ -77,3 +78,23 @@ def test_the_child_hands_back_warnings_and_errors(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(StartError, match="as somebody ended the process"):
         checks._as_account(account, vanish)
+
+
+def secured(tmp_path: Path, days: float) -> Config:
+    issued = Authority(tmp_path / "ca").issue(days=days)
+    return configured(
+        tmp_path,
+        f'[[listen]]\n[listen.tls]\ncertificate = "{issued.certificate}"\nprivate_key = "{issued.private_key}"\n'
+        'ciphers = "DEFAULT:NONSENSE"\n',
+    )
+
+
+def test_a_certificate_near_its_end_and_a_cipher_that_nobody_knows(tmp_path: Path) -> None:
+    cipher, end = warnings(secured(tmp_path, 20))
+    assert "NONSENSE" in cipher
+    assert "ends in 19 days" in end
+
+
+def test_a_certificate_that_has_ended(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"listen\[0\].tls.certificate: .* has ended on "):
+        check(secured(tmp_path, -1))

@@ -42,6 +42,18 @@ WRONG = """
     listen[0].allowed_origins: found allowed_origins beside accept = "raw", which speaks no HTTP; take it out
 [[listen]] ; accept = 'raw' ; static_folder = '/www'
     listen[0].static_folder: found static_folder beside accept = "raw", which speaks no HTTP; take it out
+[[listen]] ; accept = 'raw' ; forwarded = 'forwarded' ; trusted_proxies = ['::1']
+    listen[0].forwarded: found forwarded beside accept = "raw", which speaks no HTTP; take it out
+[[listen]] ; trusted_proxies = ['::1']
+    listen[0].trusted_proxies: found trusted_proxies = ["::1"] without proxy_protocol and forwarded; set one of them
+[[listen]] ; proxy_protocol = true
+    listen[0].proxy_protocol: found proxy_protocol = true without trusted_proxies, from whom alone it would be
+    believed
+[[listen]] ; forwarded = 'x-forwarded-for'
+    listen[0].forwarded: found forwarded = "x-forwarded-for" without trusted_proxies, from whom alone it would be
+    believed
+[[listen]] ; unix = '/s' ; trusted_proxies = ['::1'] ; proxy_protocol = true
+    listen[0].trusted_proxies: found trusted_proxies = ["::1"] beside unix; proxies come by the socket, so add "unix"
 [[listen]] ; accept = 'raw' ; http_protocol = 'a'
     listen[0].http_protocol: found http_protocol beside accept = "raw", which speaks no HTTP; take it out
 [[listen]] ; accept = 'raw' ; compression = { level = 1 }
@@ -70,6 +82,8 @@ def test_what_does_not_go_together_is_said_to_the_letter(text: str, message: str
         "[[listen]]\naccept = 'http'\nallowed_origins = ['*']",
         "[[listen]]\ndefault_protocol = 'mine'\npaths = { '/a b' = 'yours' }",
         "[limits]\nmax_head_bytes = 1024",
+        "[[listen]]\nunix = '/s'\ntrusted_proxies = ['::1', 'unix']\nproxy_protocol = true\nforwarded = 'forwarded'",
+        "[[listen]]\naccept = 'raw'\nprotocols = ['a']\ntrusted_proxies = ['::1']\nproxy_protocol = true",
     ],
 )
 def test_what_is_right_is_taken(text: str) -> None:
@@ -82,5 +96,6 @@ def test_a_wrong_value_brings_no_clashes_of_its_own() -> None:
         "listen[0].protocols[1]: found 1; allowed: a protocol's name: letters, digits and !#$%&'*+-.^_`|~"
     ]
     assert len(refused("[[listen]]\nunix = 3\nunix_mode = '0600'")) == 1
+    assert len(refused("[[listen]]\ntrusted_proxies = ['x']\nproxy_protocol = true")) == 1
     assert len(refused("[[listen]]\nport = 1\n[[listen]]\nport = 70000\n[[listen]]\ninterface = 3\nport = 1")) == 2
     assert len(refused("[limits]\nmax_head_bytes = '32768'\nmax_uri_bytes = 20000")) == 1

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 import wsd
 from wsd import config, control, daemon
 from wsd.cli import cli, main
+from wsd.credentials import Tokens, parse_password_line, parse_token_line
 from wsd.errors import StartError
 
 COMMANDS = ["run", "start", "stop", "reload", "status", "check", "plugins"]
@@ -98,6 +100,16 @@ STATUS = {
     "descriptors": {"limit": 1024, "held": 12, "reserved": 64},
     "listeners": [{"address": "ws://127.0.0.1:1/", "protocols": ["echo"], "connections": 2}],
     "protocols": [{"name": "echo", "generation": 3, "leaving": True, "connections": 1, "file": "/x/echo.py"}],
+    "counters": {"accepted": 3},
+    "certificates": [
+        {
+            "file": "/x/cert.pem",
+            "names": ["a.example", "b.example"],
+            "not_after": "2027-02-21T16:15:56+00:00",
+            "days_left": 6,
+            "warning": "/x/cert.pem: it ends",
+        }
+    ],
 }
 
 
@@ -122,6 +134,8 @@ def test_the_status_for_people_and_for_programs(site: Path, running: Callable[[c
         "ws://127.0.0.1:1/",
         "generation 3, leaving",
         "/x/echo.py",
+        "  certificate for a.example, b.example  until 2027-02-21, 6 days  /x/cert.pem\n",
+        "    warning: /x/cert.pem: it ends",
     ):
         assert part in text
     answer = json.loads(invoke("status", "--json", "-c", str(site)).output)
@@ -222,3 +236,43 @@ def test_the_version_loads_next_to_nothing() -> None:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(answer.stdout.split())
     assert not loaded & {"pydantic", "httptools", "OpenSSL", "daemon", "lockfile", "wsd.context", "wsd.plugins"}
+
+
+# -- who may come in --------------------------------------------------------------------------------------------------
+
+
+def test_a_password_is_the_first_line_of_the_input(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(cli, ["password", "alice"], input="open sesame\r\nmore\n")
+    assert answer.exit_code == 0
+    assert parse_password_line(answer.stdout.strip()).matches("open sesame")
+    file = tmp_path / "passwords"
+    for said in ("a", "another"):
+        answer = CliRunner().invoke(cli, ["password", "alice", str(file)], input="open sesame\n")
+        assert answer.output == f"{file}: alice has {said} password now\n"
+    assert len(file.read_text().splitlines()) == 1
+    assert "sesame" not in file.read_text() + answer.output
+
+
+def test_a_token_is_printed_once_and_stored_hashed(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    tokens = [invoke("token", "bob", str(file)).stdout.strip() for _ in range(2)]
+    assert [Tokens(str(file)).find(token, 0) for token in tokens] == ["bob", "bob"]
+    assert not any(token in file.read_text() for token in tokens)
+    alone = invoke("token", "bob")
+    assert parse_token_line(alone.stderr.strip()).digest == sha256(alone.stdout.strip().encode()).digest()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["password", "a:b"], ["token", ""], ["password"], ["token"], ["password", "alice"]]
+)
+def test_what_cannot_be_a_name_or_a_password_is_status_2(arguments: list[str]) -> None:
+    answer = CliRunner().invoke(cli, arguments, input="\n" if arguments == ["password", "alice"] else "x\n")
+    assert answer.exit_code == 2
+    assert "Traceback" not in answer.output
+
+
+def test_a_file_that_cannot_be_written_is_status_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "token", "bob", str(tmp_path / "missing" / "tokens")) == 1
+    assert capsys.readouterr().err == f"wsd: {tmp_path}/missing/tokens: cannot be written: No such file or directory\n"

@@ -192,6 +192,11 @@ class TestTcp:
         assert is_tcp(url)
         assert (target.host, target.port, target.secure) == (host, port, False)
 
+    def test_tls_is_the_same_with_tls(self) -> None:
+        target = parse_tcp("tls://host.test:25")
+        assert is_tcp("tls://host.test:25")
+        assert (target.host, target.port, target.secure) == ("host.test", 25, True)
+
     @pytest.mark.parametrize(
         "url",
         [
@@ -206,7 +211,7 @@ class TestTcp:
         ],
     )
     def test_host_and_port_and_nothing_else(self, url: str) -> None:
-        with pytest.raises(ValueError, match="tcp://host:port is wanted"):
+        with pytest.raises(ValueError, match="tcp://host:port or tls://host:port is wanted"):
             parse_tcp(url)
 
     @pytest.mark.parametrize("url", ["tcp://:25", "tcp://host.test:0", "tcp://host.test:65536", "tcp://[::x]:1"])

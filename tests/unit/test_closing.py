@@ -175,7 +175,7 @@ DEEDS: dict[str, Callable[[Loopless], object]] = {
     "peer end": lambda line: line.receive(b""),
     "put": lambda line: line.allow(len(X)),  # X leaves, so that what is noted is put; and that the kernel refuses
     "flushed": lambda line: line.allow(),
-    "deadline": lambda line: line.context.pass_time(line.binding.close_seconds + 1),
+    "deadline": lambda line: line.context.pass_time(line.binding.budget.close_seconds + 1),
     "lost": lose,
 }
 
@@ -295,7 +295,7 @@ class TestOnAWsi:
     def test_whatever_comes_there_ends_at_the_deadline(self, state: str) -> None:
         line = in_state(state)
         line.receive(frame(1, "late"), MASK)
-        line.context.pass_time(line.binding.close_seconds + 1)
+        line.context.pass_time(line.binding.budget.close_seconds + 1)
         assert line.context.dead == [line.wsi]
         line.wsi.reap()
         assert [note for note in line.protocol.notes if note[0] == "closed"] == [  # type: ignore[attr-defined]

@@ -242,7 +242,7 @@ class Walk:
         for _ in range(8):
             for deed in ("read", "allow", "turn"):
                 self.step(deed)
-        self.line.context.pass_time(self.line.binding.close_seconds + 1)
+        self.line.context.pass_time(self.line.binding.budget.close_seconds + 1)
         self.look()
         assert self.wsi._state == DEAD
         self.wsi.reap()

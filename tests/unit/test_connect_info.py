@@ -41,6 +41,7 @@ def info(context: Context, url: str = "ws://host.test/", **options: Any) -> Conn
         "proxy": "",
         "compression": None,
         "session": None,
+        "tls": None,
     }
     return make_connect_info(context, url, **{**defaults, **options})
 
@@ -137,7 +138,7 @@ class TestRaw:
         ids=lambda options: next(iter(options)),
     )
     def test_what_could_not_be_said(self, context: Context, options: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match=f"^{next(iter(options))}: a tcp:// URL"):
+        with pytest.raises(ValueError, match=f"^{next(iter(options))}: a tcp:// or tls:// URL"):
             info(context, "tcp://host.test:25", **options)
 
     def test_nothing_is_nothing(self, context: Context) -> None:
@@ -215,7 +216,8 @@ class TestProxy:
     [
         ("http://a/", {}, "begins with ws://"),
         ("ws://a/#b", {}, "no fragment"),
-        ("wss://a/", {}, "wss:// takes TLS"),
+        ("ws://a/", {"tls": object()}, "tls: nothing is encrypted"),
+        ("tcp://a:1", {"tls": object()}, "tls: nothing is encrypted"),
         ("ws://a/", {"protocol": "nobody"}, "serves no protocol nobody"),
         ("ws://a/", {"subprotocols": ["a b"]}, "not a subprotocol"),
         ("ws://a/", {"subprotocols": ["a", "a"]}, "twice"),

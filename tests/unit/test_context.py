@@ -104,11 +104,11 @@ class TestProtocols:
             name = "small"
             max_message_bytes = 10
 
-        assert context.add_protocol(Small()).max_message_bytes == 10
+        assert context.add_protocol(Small()).budget.max_message_bytes == 10
         table = ProtocolTable.model_validate({"limits": {"max_message_bytes": 20}})
         binding = context.add_protocol(Small(), table=table)
-        assert binding.max_message_bytes == 20
-        assert binding.max_fragments == Limits().max_fragments
+        assert binding.budget.max_message_bytes == 20
+        assert binding.budget.max_fragments == Limits().max_fragments
 
     def test_a_retired_one_is_destroyed_when_nobody_uses_it(self, context: Context) -> None:
         protocol = Noting()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.timing import PATIENCE
+from tests.support.timing import MS, PATIENCE
 from wsd import control
 from wsd.context import Context
 from wsd.control import Answer, Control, NoAnswer, Request, ask, control_path
@@ -139,7 +141,7 @@ def test_the_kernel_names_the_peer() -> None:
         assert control.peer_uid(one) == os.getuid()
 
 
-@pytest.mark.parametrize("data", [b"nonsense\n", b"[1]\n", b"\xff\n", b"1\n"])
+@pytest.mark.parametrize("data", [b"nonsense\n", b"[1]\n", b"\xff\n", b"1\n", b"[" * 4000 + b"\n"])
 def test_what_is_no_request_is_told_so(end: End, path: Path, data: bytes) -> None:
     answer = json.loads(received(end, raw(path, data)))
     assert (answer["ok"], answer["exit"]) == (False, 2)
@@ -181,6 +183,39 @@ def test_too_many_clients_push_out_the_oldest(end: End, path: Path) -> None:
     assert received(end, clients[0]) == b""
     for client in clients[1:]:
         client.close()
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """As if `ulimit -n` were as low as what is open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_without_a_descriptor_it_waits_and_does_not_spin(end: End, path: Path) -> None:
+    with raw(path, b'{"command": "x"}\n') as client:
+        with no_descriptor_left():
+            end.context.service(0)
+            began = time.monotonic()
+            end.context.service(20 * MS)  # nothing is due before the next try: it waits all that time
+            assert time.monotonic() - began > 15 * MS
+            assert end.asked == []
+        assert json.loads(received(end, client)) == {"ok": True}
+
+
+def test_it_may_be_closed_while_it_waits_for_one(end: End, path: Path) -> None:
+    with raw(path, b""), no_descriptor_left():
+        end.context.service(0)
+        timers = len(end.context.timers)
+        end.control.close()
+        assert len(end.context.timers) == timers - 1
+    end.control = Control(end.context, control.bind(path), lambda request: {"ok": True})
 
 
 def test_a_stale_socket_is_replaced_and_removed_at_the_end(path: Path) -> None:

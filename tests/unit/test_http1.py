@@ -414,7 +414,7 @@ def test_deadlines() -> None:
     form = Form()
     form.answer = lambda wsi, request: None if request.method == "POST" else Response()
     wsi = wsi_with(form)
-    times = wsi.context.timeouts
+    times = wsi.budget
     assert wsi.deadlines == [times.handshake_seconds]
     wsi.role.receive(GET[:5])
     wsi.role.receive(GET[5:-1])

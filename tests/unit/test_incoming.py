@@ -82,7 +82,8 @@ def test_peers() -> None:
     assert peer_of(("::ffff:192.0.2.1", 5, 0, 0)) == Peer("192.0.2.1", 5)
     assert peer_of(("2001:db8::1", 5, 0, 0)) == Peer("2001:db8::1", 5)
     assert peer_of("/run/s") == Peer("/run/s", 0)
-    assert peer_of(b"") == Peer("", 0)
+    assert peer_of(b"") == peer_of("") == Peer("", 0)
+    assert peer_of("192.0.2.1") == Peer("./192.0.2.1", 0), "a file of that name is no address"
 
 
 def test_what_a_socket_over_tcp_is_given() -> None:

@@ -30,6 +30,13 @@ WRONG = """
     no port
 [[listen]] ; interface = '[::1]'
     listen[0].interface: found "[::1]"; allowed: an address or a name
+[[listen]] ; allow = ['10.0.0.1/8']
+    listen[0].allow[0]: found "10.0.0.1/8"; allowed: the network "10.0.0.0/8", or an address alone
+[[listen]] ; deny = ['example.com']
+    listen[0].deny[0]: found "example.com"; allowed: a network such as "10.0.0.0/8" or "2001:db8::/32", an address, or
+    "unix"
+[[listen]] ; deny = ['::1', '::1']
+    listen[0].deny: found a list; "::1" stands there twice
 [[listen]] ; protocols = ['a', 'b', 'a']
     listen[0].protocols: found a list; "a" stands there twice
 [[listen]] ; paths = { mirror = 'a' }
@@ -56,6 +63,7 @@ def test_a_wrong_value_is_told_to_the_letter(text: str, message: str) -> None:
     "text",
     [
         "[[listen]]\ninterface = 'fe80::1%eth0'",
+        "[[listen]]\nallow = ['10.0.0.0/8', '::1', 'unix']\ndeny = ['10.0.0.0/9', '0.0.0.0/0', '::/0']",
         "[[listen]]\nallowed_origins = ['*', 'https://a.com:8443', 'http://[::1]:80']",
     ],
 )

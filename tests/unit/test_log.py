@@ -100,12 +100,19 @@ def test_what_a_peer_sent_is_one_line_and_drives_no_terminal(lines: list[tuple[i
     assert lines == [(log.INFO, "GET /\\x0a<8>fake\\x1b[2J\\x00\\x7f\\x9b\\x0d\\u2028é")]
 
 
-@given(st.text())
+ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+@given(st.text() | st.text("ab\u061c\u200e\u2028\u202e\u2069\u202f\u206a"))
 def test_an_escaped_text_has_no_control_characters_and_the_rest_is_left(text: str) -> None:
     escaped = escape(text)
-    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", escaped)
-    if not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):
+    assert not ESCAPED.search(escaped)
+    if not ESCAPED.search(text):
         assert escaped == text
+
+
+def test_what_turns_the_direction_of_writing_is_told_and_not_done() -> None:
+    assert escape("txt.\u202ecod\u2066 é") == "txt.\\u202ecod\\u2066 é"
 
 
 def test_a_line_end_of_ones_own_is_dropped(lines: list[tuple[int, str]]) -> None:

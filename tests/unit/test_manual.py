@@ -12,7 +12,8 @@ import tomli
 from wsd import manual
 from wsd.config import Config, default_text, load, packaged
 from wsd.options import Compression, Listen, ProtocolCompression, ProtocolTable
-from wsd.options_limits import ProtocolLimits, ProtocolTimeouts
+from wsd.options_limits import ListenLimits, ListenTimeouts, ProtocolLimits, ProtocolTimeouts
+from wsd.table import Table
 
 
 def test_the_shipped_file_is_the_default_text(root: Path) -> None:
@@ -39,10 +40,11 @@ def test_every_option_stands_there_once() -> None:
             assert list(shown[name]) == list(kind.model_fields), name
     for name in Listen.model_fields:
         assert (name in shown["listen"][0]) == (getattr(Config().listen[0], name) is not None)
-        form = rf"^\[listen\.{name}\]$" if name == "compression" else rf"^#?{name} = "
+        is_table = isinstance(getattr(Listen(), name), Table)
+        form = rf"^\[listen\.{name}\]$" if is_table else rf"^#?{name} = "
         assert len(re.findall(form, default_text(), re.MULTILINE)) == 1, name
     assert shown["listen"][0]["compression"] == Compression().model_dump()
-    for model in (ProtocolLimits, ProtocolTimeouts, ProtocolCompression):
+    for model in (ListenLimits, ListenTimeouts, ProtocolLimits, ProtocolTimeouts, ProtocolCompression):
         assert all(f"\n#{name} = " in default_text() for name in model.model_fields)
 
 
@@ -53,19 +55,35 @@ def test_each_option_is_explained() -> None:
             assert above.startswith("# "), line
 
 
-@pytest.mark.parametrize("line", re.findall(r"^#\w.* = .*$", default_text(), re.MULTILINE))
-def test_what_is_left_out_works_when_it_is_put_in(tmp_path: Path, line: str) -> None:
-    before, _, after = default_text().partition(f"\n{line}\n")
+@pytest.mark.parametrize("at", [found.start() for found in re.finditer(r"^#\w.* = .*$", default_text(), re.MULTILINE)])
+def test_what_is_left_out_works_when_it_is_put_in(tmp_path: Path, at: int) -> None:
+    before, (line, _, after) = default_text()[:at], default_text()[at:].partition("\n")
     headers = re.findall(r"^#(\[.*)$", before, re.MULTILINE)
     path = tmp_path / "wsd.toml"
     path.write_text(f"{before}\n{headers[-1] if headers else ''}\n{line[1:]}\n{after}")
     assert load(path).model_dump() != load(packaged("etc/wsd.toml")).model_dump()
 
 
-@pytest.mark.parametrize("line", re.findall(r"^# Example: (.*)$", default_text(), re.MULTILINE))
-def test_each_example_works(tmp_path: Path, line: str) -> None:
+# What an example needs beside it: by its table, or by its name.
+NEEDED = {
+    "[listen.tls]": 'certificate = "a.pem"\n',
+    "client_ca": 'client_certificates = "required"\n',
+    "client_crl": 'client_certificates = "required"\nclient_ca = "b.pem"\n',
+}
+
+
+@pytest.mark.parametrize(
+    "at", [found.start() for found in re.finditer(r"^# Example: .*$", default_text(), re.MULTILINE)]
+)
+def test_each_example_works(tmp_path: Path, at: int) -> None:
+    before, (line, _, _) = default_text()[:at], default_text()[at:].partition("\n")
+    headers = re.findall(r"^(\[.*)$", before, re.MULTILINE)
+    outer = "[[listen]]" if headers[-1].startswith("[listen.") else ""
+    example = line.removeprefix("# Example: ")
+    name = example.partition(" = ")[0]
+    beside = NEEDED.get(name, "") + (NEEDED.get(headers[-1], "") if name != "certificate" else "")
     path = tmp_path / "wsd.toml"
-    path.write_text(f"[[listen]]\n{line}")
+    path.write_text(f"{outer}\n{headers[-1]}\n{beside}{example}")
     load(path)
 
 
@@ -80,6 +98,7 @@ def test_the_whole_example_of_a_protocols_table_works(tmp_path: Path) -> None:
     assert None not in table.limits.model_dump().values()
     assert None not in table.timeouts.model_dump().values()
     assert None not in table.compression.model_dump().values()
+    assert None not in table.auth.model_dump().values()
 
 
 def test_a_table_inside_of_each_listener_stays_its_own(tmp_path: Path) -> None:

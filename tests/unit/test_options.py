@@ -24,11 +24,11 @@ WRONG = """
 port = 1
     port: unknown key 'port'; it belongs into [[listen]]
 [daemon] ; max_headers = 1
-    daemon.max_headers: unknown key 'max_headers'; it belongs into [limits]
+    daemon.max_headers: unknown key 'max_headers'; it belongs into [limits] or [listen.limits]
 [daemon] ; zzz = 1
-    daemon.zzz: unknown key 'zzz'; known here: pidfile, user, group, umask
+    daemon.zzz: unknown key 'zzz'; known here: pidfile, user, group, umask, certificate_check_seconds
 [daemon] ; "a b\\n" = 1
-    daemon."a b\\x0a": unknown key 'a b\\x0a'; known here: pidfile, user, group, umask
+    daemon."a b\\x0a": unknown key 'a b\\x0a'; known here: pidfile, user, group, umask, certificate_check_seconds
 [protocols.chat.timeouts] ; close = 1
     protocols.chat.timeouts.close: unknown key 'close'; did you mean 'close_seconds'?
 [protocols.chat.compression] ; levels = 1

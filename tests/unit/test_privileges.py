@@ -119,3 +119,22 @@ def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path: Path, monkeypatc
     with pytest.raises(StartError, match=f"chmod 640 {file}") as caught:
         prove_readable([tmp_path])
     assert caught.value.exit_status == 78
+
+
+def test_a_closed_folder_behind_a_link_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As certbot leaves it: live/key.pem leads into archive/, which is root's alone."""
+    archive, live = tmp_path / "archive", tmp_path / "live"
+    archive.mkdir()
+    live.mkdir()
+    (archive / "key1.pem").touch()
+    link = live / "key.pem"
+    link.symlink_to(archive / "key1.pem")
+    real = os.access
+
+    def refuse(path: object, *arguments: int) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != archive and real(path, mode))
+    with pytest.raises(StartError, match=f"^{link}: cannot be read by .* && chmod 750 {archive}$"):
+        prove_readable([link])

@@ -54,6 +54,7 @@ def test_the_two_answers_are_those_of_a_c_callback() -> None:
         ("TIMER", 73),
         ("CLIENT_CLOSED", 75),
         ("RAW_CONNECTED", 101),
+        ("VERIFY_BASIC_AUTHORIZATION", 102),
         ("USER", 1000),
     ],
 )

@@ -106,22 +106,22 @@ class TestSlowReader:
 
     def test_one_that_takes_nothing_is_cut(self, line: Loopless) -> None:
         self.choke(line)
-        line.context.pass_time(line.binding.slow_reader_seconds + 1)
+        line.context.pass_time(line.binding.budget.slow_reader_seconds + 1)
         assert line.context.dead == [line.wsi]
         assert line.context.counters.slow_readers == 1
 
     def test_one_that_takes_a_buffer_in_time_lives(self, line: Loopless) -> None:
         self.choke(line)
         line.allow(LOW_WATER)
-        line.context.pass_time(line.binding.slow_reader_seconds + 1)
+        line.context.pass_time(line.binding.budget.slow_reader_seconds + 1)
         assert line.context.dead == []
-        line.context.pass_time(line.binding.slow_reader_seconds + 1)
+        line.context.pass_time(line.binding.budget.slow_reader_seconds + 1)
         assert line.context.dead == [line.wsi]
 
     def test_one_that_took_everything_is_forgotten(self, line: Loopless) -> None:
         self.choke(line)
         line.allow()
-        line.context.pass_time(line.binding.slow_reader_seconds + 1)
+        line.context.pass_time(line.binding.budget.slow_reader_seconds + 1)
         assert line.context.dead == []
 
 
@@ -169,7 +169,7 @@ class TestEnd:
     def test_the_closing_deadline_ends_it_whatever_the_peer_does(self, line: Loopless) -> None:
         line.wsi.close(1000)
         line.context.turn()
-        line.context.pass_time(line.binding.close_seconds + 1)
+        line.context.pass_time(line.binding.budget.close_seconds + 1)
         assert line.context.dead == [line.wsi]
 
     def test_reaping_leaves_no_timer(self, line: Loopless) -> None:

@@ -138,7 +138,8 @@ class TestSocketPipe:
     @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EINTR])
     def test_come_back_later_is_no_error(self, number: int) -> None:
         class Refusing:
-            def setblocking(self, on: bool) -> None: ...
+            def gettimeout(self) -> float:
+                return 0.0
 
             def recv_into(self, buffer: bytearray) -> int:
                 raise OSError(number, "later")

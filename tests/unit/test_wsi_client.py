@@ -99,7 +99,7 @@ class TestOrderlyClose:
             assert [one.close_code for one in line.turn()] == [4001]
         assert line.wsi._state == DRAINING
         assert not line.pipe.is_shut
-        line.context.pass_time(line.binding.close_seconds / 2)
+        line.context.pass_time(line.binding.budget.close_seconds / 2)
         assert not line.pipe.is_shut
         line.receive(b"")
         assert line.ended() == [(4001, "bye")]
@@ -117,7 +117,7 @@ class TestOrderlyClose:
         line = Line()
         line.receive(BYE)
         line.turn()
-        line.context.pass_time(line.binding.close_seconds + 1)
+        line.context.pass_time(line.binding.budget.close_seconds + 1)
         assert not line.pipe.is_shut
         assert line.ended() == [(4001, "bye")]
         assert line.pipe.is_closed
@@ -163,7 +163,7 @@ class TestOtherEnds:
         line = Line()
         line.wsi.close(4000)
         line.turn()
-        line.context.pass_time(line.binding.close_seconds + 1)
+        line.context.pass_time(line.binding.budget.close_seconds + 1)
         assert line.ended() == [(1006, "")]
 
     def test_a_server_that_ends_the_stream_without_a_close(self) -> None:
@@ -204,7 +204,7 @@ class TestReconnect:
         else:
             line.receive(ENDS[how])
         line.turn()
-        line.context.pass_time(line.binding.close_seconds + 1)
+        line.context.pass_time(line.binding.budget.close_seconds + 1)
         line.ended()
         assert again.count == 1
 
@@ -216,7 +216,7 @@ class TestReconnect:
         line.turn()
         if is_answered:
             line.receive(BYE)
-        line.context.pass_time(line.binding.close_seconds + 1)
+        line.context.pass_time(line.binding.budget.close_seconds + 1)
         line.ended()
         assert again.count == 0
 

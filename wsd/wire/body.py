@@ -119,7 +119,7 @@ class ChunkedBody:
         self.total += size
         if self.total > self.max_bytes:
             # From the chunk's header alone: none of it has been read.
-            raise HandshakeError(413, f"the body is larger than {self.max_bytes} bytes")
+            raise HandshakeError(413, f"the body is larger than {self.max_bytes} bytes", option="max_body_bytes")
         self._remaining = size
         self._state = self._data_end if size else self._trailer
 
@@ -153,5 +153,5 @@ def body_reader(request: Request, max_body_bytes: int) -> BodyReader | None:
     if length is None:
         return None
     if length > max_body_bytes:
-        raise HandshakeError(413, f"the body is larger than {max_body_bytes} bytes")
+        raise HandshakeError(413, f"the body is larger than {max_body_bytes} bytes", option="max_body_bytes")
     return LengthBody(length)

@@ -24,7 +24,7 @@ NONCE_BYTES: Final = 16
 
 _FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f]")
 _URL: Final = re.compile(r"(wss?)://([^/?#]*)([^?#]*)(?:\?([^#]*))?(#.*)?\Z", re.IGNORECASE)
-_TCP: Final = re.compile(r"tcp://([^/?#@\x00-\x20\x7f]*:[0-9]+)/?\Z", re.IGNORECASE)
+_TCP: Final = re.compile(r"(tcp|tls)://([^/?#@\x00-\x20\x7f]*:[0-9]+)/?\Z", re.IGNORECASE)
 _AUTHORITY: Final = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?\Z")
 # What DNS and the hosts file can hold; `_` stands in names that containers have.
 _HOST_NAME: Final = re.compile(r"[0-9a-z._-]{1,253}\Z")
@@ -91,21 +91,21 @@ def parse_url(url: str) -> Target:
 
 
 def is_tcp(url: str) -> bool:
-    """Reports whether a URL is one of a raw connection: bytes, and no handshake at all."""
-    return url[:6].lower() == "tcp://"
+    """Reports whether a URL is one of a raw connection: bytes, and no HTTP at all."""
+    return url[:6].lower() in ("tcp://", "tls://")
 
 
 def parse_tcp(url: str) -> Target:
-    """Take a `tcp://host:port` URL apart; what it has of a `Target` is host and port.
+    """Take a `tcp://host:port` or `tls://host:port` URL apart; what it has of a `Target` is host, port and secure.
 
     Raises:
         ValueError: it is none.
     """
     match = _TCP.match(url)
     if match is None:
-        raise ValueError("tcp://host:port is wanted, and nothing behind it")
-    host, written, port = _parse_authority(match[1], 0)
-    return Target(host, port, False, "", f"{written}:{port}")
+        raise ValueError("tcp://host:port or tls://host:port is wanted, and nothing behind it")
+    host, written, port = _parse_authority(match[2], 0)
+    return Target(host, port, match[1].lower() == "tls", "", f"{written}:{port}")
 
 
 def _parse_authority(authority: str, default_port: int) -> tuple[str, str, int]:

@@ -60,6 +60,11 @@ class Inflater:
         """Reports whether everything that was fed so far has been handed out."""
         return self._at == len(self._data) and not self._is_full
 
+    @property
+    def held(self) -> int:
+        """How many bytes were fed and are not inflated yet."""
+        return len(self._data)
+
     def feed(self, data: bytes) -> None:
         """Take compressed payload of the message at hand."""
         self._data = self._data[self._at :] + data

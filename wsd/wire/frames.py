@@ -35,6 +35,7 @@ INVALID_PAYLOAD: Final = 1007
 POLICY: Final = 1008
 TOO_BIG: Final = 1009
 INTERNAL: Final = 1011
+TRY_AGAIN: Final = 1013  # IANA's registry: "Try Again Later"
 
 # Section 7.4: what may stand in a Close frame.  1012 to 1014 are in IANA's registry; 1004 to 1006 and 1015 "MUST NOT
 # be set as a status code in a Close control frame"; 3000 to 4999 belong to libraries and applications.

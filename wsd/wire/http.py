@@ -188,7 +188,7 @@ def parse_head(raw: bytes, max_headers: int = MAX_HEADERS) -> Request:
         raise HandshakeError(400, fault)
     # Counted before anything is made of them.
     if raw.count(b"\n", line_end) - 1 > max_headers:
-        raise HandshakeError(431, f"more than {max_headers} header lines")
+        raise HandshakeError(431, f"more than {max_headers} header lines", option="max_headers")
     _check_transfer_encoding(raw, line_end)
     request = Request(raw)
     try:
@@ -290,6 +290,11 @@ class HeadReader:
         """Reports whether nothing of a head has arrived."""
         return not self._buffer and not self._skipped
 
+    @property
+    def held(self) -> int:
+        """How many bytes of a head have arrived."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> tuple[Request, bytes] | None:
         """Take what arrived; once a head is complete, give it and the bytes after it, and be ready for the next.
 
@@ -312,7 +317,8 @@ class HeadReader:
             raise HandshakeError(400, str(error)) from None
         if not end:
             if len(buffer) > room or self._skipped > self.max_head_bytes:
-                raise HandshakeError(431, f"the request head is larger than {self.max_head_bytes} bytes")
+                text = f"the request head is larger than {self.max_head_bytes} bytes"
+                raise HandshakeError(431, text, option="max_head_bytes")
             self._scanned = len(buffer)
             return None
         raw, leftover = bytes(buffer[:end]), bytes(buffer[end:])
@@ -329,7 +335,8 @@ class HeadReader:
         target = method_end + 1
         stop = target + self.max_uri_bytes + 1
         if method_end >= 0 and stop <= min(len(buffer), room) and not _TARGET_END.search(buffer, target, stop):
-            raise HandshakeError(414, f"the request target is longer than {self.max_uri_bytes} bytes")
+            text = f"the request target is longer than {self.max_uri_bytes} bytes"
+            raise HandshakeError(414, text, option="max_uri_bytes")
         if line_end >= 0:
             check_request_line(buffer)
             self._line_checked = True

@@ -58,6 +58,8 @@ class Parser:
         max_message_bytes: Largest message, in bytes, over all its fragments and after inflating; 0: no limit.  Refused
             with 1009, from the frame's header where that tells, before any of the payload is waited for.
         max_fragments: Most frames that one message may come in; more is 1008.
+        max_frame_bytes: Longest payload of one of its frames, as it is on the wire; 0: no limit.  Refused with 1009
+            from the frame's header.
         is_client: Whether we are the client: a server's frames are not masked.
         inflater: Of a connection with permessage-deflate.
 
@@ -68,6 +70,7 @@ class Parser:
     """
 
     __slots__ = (
+        "_bound",
         "_control",
         "_decoder",
         "_fin",
@@ -89,14 +92,20 @@ class Parser:
         "failure",
         "has_more",
         "max_fragments",
+        "max_frame_bytes",
         "max_message_bytes",
     )
 
     def __init__(
-        self, max_message_bytes: int, max_fragments: int, *, is_client: bool = False, inflater: Inflater | None = None
+        self,
+        max_message_bytes: int,
+        max_fragments: int,
+        *,
+        max_frame_bytes: int = 0,
+        is_client: bool = False,
+        inflater: Inflater | None = None,
     ) -> None:
-        self.max_message_bytes = max_message_bytes
-        self.max_fragments = max_fragments
+        self.set_limits(max_message_bytes, max_fragments, max_frame_bytes)
         self.failure: ProtocolError | None = None
         self.close: tuple[int, str] | None = None
         self.has_more = False
@@ -125,14 +134,26 @@ class Parser:
         """Reports whether a message has begun and not ended."""
         return self._message != 0
 
+    def set_limits(self, max_message_bytes: int, max_fragments: int, max_frame_bytes: int) -> None:
+        """Have what comes from here on keep to these, whose meaning is written above."""
+        self.max_message_bytes = max_message_bytes
+        self.max_fragments = max_fragments
+        self.max_frame_bytes = max_frame_bytes
+        # The smaller of both: what stays below it needs no second look.
+        self._bound = min(max_message_bytes or _LONGEST, max_frame_bytes or _LONGEST)
+
+    @property
+    def held(self) -> int:
+        """How many bytes it keeps of what it was given."""
+        return len(self._stash) + (self._inflater.held if self._inflater is not None else 0)
+
     def skip(self) -> None:
         """Only the peer's Close is of interest from here on: payload is neither inflated nor handed out.
 
         Nothing is kept, so nothing is limited: a message that would be too large does not hide the Close behind it.
         """
         self._is_skipping = True
-        self.max_message_bytes = 0
-        self.max_fragments = _LONGEST
+        self.set_limits(0, _LONGEST, 0)
         if self.has_more:
             self.has_more = False
             self._end_of_payload()
@@ -184,10 +205,8 @@ class Parser:
                 if length < 126 or (size == 8 and not 65536 <= length < _LONGEST):
                     raise ProtocolError(PROTOCOL_ERROR, "bad length")
                 payload_at += size
-            if not head & _CONTROL and self.max_message_bytes:
-                received = self._received if self._message else 0
-                if received + length > self.max_message_bytes and not self._is_of_compressed(head):
-                    raise ProtocolError(TOO_BIG, f"message over {self.max_message_bytes} bytes")
+            if not head & _CONTROL and (self._received if self._message else 0) + length > self._bound:
+                self._check_size(head, length)
             if end < payload_at:
                 self._stash = bytes(data[at:])
                 return
@@ -229,6 +248,14 @@ class Parser:
             # fragments of a data message. An endpoint receiving such a frame MUST _Fail the WebSocket Connection_."
             raise ProtocolError(PROTOCOL_ERROR, "compression bit on a control frame or a continuation")
 
+    def _check_size(self, head: int, length: int) -> None:
+        """Refuse a data frame that is over a limit; so far it is only known to be over the smaller one."""
+        if self.max_frame_bytes and length > self.max_frame_bytes:
+            raise ProtocolError(TOO_BIG, f"frame over {self.max_frame_bytes} bytes", "max_frame_bytes")
+        received = self._received if self._message else 0
+        if self.max_message_bytes and received + length > self.max_message_bytes and not self._is_of_compressed(head):
+            raise ProtocolError(TOO_BIG, f"message over {self.max_message_bytes} bytes", "max_message_bytes")
+
     def _is_of_compressed(self, head: int) -> bool:
         """Reports whether a data frame is part of a compressed message, whose size its header does not tell."""
         return self._is_compressed if self._message else head & RSV1 != 0
@@ -248,7 +275,7 @@ class Parser:
         else:
             self._fragments += 1
             if self._fragments > self.max_fragments:
-                raise ProtocolError(POLICY, f"message of over {self.max_fragments} fragments")
+                raise ProtocolError(POLICY, f"message of over {self.max_fragments} fragments", "max_fragments")
         if not self._is_compressed:
             self._received += length
 
@@ -308,7 +335,7 @@ class Parser:
             if limit and self._received > limit:
                 # What is within the limit comes first, however it was cut on its way: it may be no UTF-8.
                 self._data(chunk[:-1], False, self._remaining or 1, pieces)
-                raise ProtocolError(TOO_BIG, f"message over {limit} bytes")
+                raise ProtocolError(TOO_BIG, f"message over {limit} bytes", "max_message_bytes")
             is_drained = inflater.is_drained
             final = is_drained and self._fin and not self._remaining
             self._data(chunk, final, self._remaining or int(not is_drained), pieces)

@@ -106,12 +106,23 @@ def encode_status_and_headers(status: int, headers: Iterable[tuple[str, str]]) -
 
 
 def encode_response_head(
-    response: Response, *, http_version: str = "1.1", keep_alive: bool = True, date: str = ""
+    response: Response,
+    *,
+    http_version: str = "1.1",
+    keep_alive: bool = True,
+    date: str = "",
+    more: Iterable[tuple[str, str]] = (),
 ) -> tuple[bytes, bool, bool]:
-    """The head of an answer, and how its body goes: (head, is chunked, connection stays open)."""
+    """The head of an answer, and how its body goes: (head, is chunked, connection stays open).
+
+    Args:
+        more: Headers that every answer gets here.
+    """
     headers = Headers()
     if date:
         headers.add("Date", date)
+    for name, value in more:
+        headers.add(name, value)
     for name, value in response.headers:
         headers.add(name, value)
     chunked = False

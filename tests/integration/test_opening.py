@@ -1,0 +1,149 @@
+"""What a connection passes before HTTP is spoken, through real sockets: what others than TLS clients get on a TLS port."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.ca import Authority, Issued
+from tests.support.client import Client, upgrade_request
+from tests.support.context import Running, running
+from tests.support.logged import logged
+from tests.support.timing import wait_until
+from tests.support.tls import connect_tls
+from wsd import log
+from wsd.config import Timeouts, Tls
+from wsd.protocol import Protocol
+
+
+class Echo(Protocol):
+    name = "echo"
+
+    def on_message(self, wsi: Any, message: Any) -> None:
+        wsi.send(message)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def issued(authority: Authority) -> Issued:
+    return authority.issue()
+
+
+@contextmanager
+def serving(issued: Issued, timeouts: Timeouts | None = None, **tls: Any) -> Iterator[Running]:
+    fields = {"certificate": str(issued.certificate), "private_key": str(issued.private_key), **tls}
+    with running([Echo()], listen={"tls": Tls(**fields)}, timeouts=timeouts) as server:
+        yield server
+
+
+def counted(server: Running, name: str) -> int:
+    """A counter, which the loop may be about to change."""
+    value: int = server.call(lambda: getattr(server.context.counters, name))
+    return value
+
+
+class TestPlainHttp:
+    def test_a_request_is_told_where_to_go(self, issued: Issued) -> None:
+        with serving(issued, hsts_seconds=1000) as server, Client(server.port) as client:
+            client.send(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = client.receive_response()
+            assert answer.status == 400
+            assert b"this port speaks TLS: use https://" in answer.body
+            assert answer.header("Strict-Transport-Security") is None
+            assert client.receive_end() == b""
+            assert counted(server, "plain_on_tls") == 1
+
+    def test_or_sent_there(self, issued: Issued) -> None:
+        with serving(issued, plain_http="redirect") as server, Client(server.port) as client:
+            host = f"localhost:{server.port}"
+            client.send(f"GET /page%20two?a=1 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            answer = client.receive_response()
+            assert (answer.status, answer.header("Location")) == (308, f"https://{host}/page%20two?a=1")
+
+    @pytest.mark.parametrize("head", [b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n", b"GET / HTTP/1.0\r\n"])
+    def test_but_not_what_cannot_be(self, issued: Issued, head: bytes) -> None:
+        with serving(issued, plain_http="redirect") as server, Client(server.port) as client:
+            client.send(head + b"\r\n")
+            assert client.receive_response().status == 400
+
+    @pytest.mark.parametrize("what", ["refuse", "redirect"])
+    def test_a_websocket_is_told(self, issued: Issued, what: str) -> None:
+        with serving(issued, plain_http=what) as server, Client(server.port) as client:
+            client.send(upgrade_request())
+            answer = client.receive_response()
+            assert answer.status == 400
+            assert b"use wss://" in answer.body
+
+    def test_no_part_of_it_reaches_anybody_else(self, issued: Issued) -> None:
+        """Two requests in one: one answer."""
+        with serving(issued) as server, Client(server.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+            assert client.receive_end().count(b"HTTP/1.1 ") == 1
+
+
+class TestOthers:
+    @pytest.mark.parametrize(
+        "sent", [b"garbage", bytes(300), b"\x80\x80\x01\x03\x01", b"\x16\x03\x01\x00\x05hello", b"ssh-2"]
+    )
+    def test_garbage_is_closed_and_counted(self, issued: Issued, authority: Authority, sent: bytes) -> None:
+        with serving(issued) as server, connect_tls(server.port, authority.certificate) as other:
+            with Client(server.port) as client:
+                client.send(sent)
+                client.shut_down_writing()
+                assert client.receive_end()[:1] in (b"", b"\x15")  # nothing, or an alert
+            wait_until(lambda: counted(server, "tls_failures") == 1)
+            other.send_text("still here")
+            assert other.receive_message() == "still here"
+            wait_until(lambda: server.call(lambda: server.context.wsi_count) == 1)
+
+    def test_who_says_nothing_makes_no_noise(self, issued: Issued) -> None:
+        """A health check."""
+        with logged() as lines, serving(issued) as server:
+            with Client(server.port):
+                pass
+            wait_until(lambda: counted(server, "accepted") == 1)
+            wait_until(lambda: server.call(lambda: server.context.wsi_count) == 0)
+            assert counted(server, "tls_failures") == 0
+            assert lines == []
+
+    @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"])
+    def test_who_is_slow_is_closed_at_the_deadline(self, issued: Issued, sent: bytes) -> None:
+        timeouts = Timeouts(tls_handshake_seconds=0.2, handshake_seconds=60)
+        with logged(log.INFO) as lines, serving(issued, timeouts) as server, Client(server.port) as client:
+            client.send(sent)
+            assert client.receive_end() == b""
+            assert any("no TLS: the handshake took too long" in line for line in lines)
+            assert counted(server, "tls_failures") == 1
+
+    def test_after_the_handshake_the_clock_of_the_head_runs(self, issued: Issued, authority: Authority) -> None:
+        from tests.support.tls import TlsClient
+
+        timeouts = Timeouts(tls_handshake_seconds=60, handshake_seconds=0.2)
+        with serving(issued, timeouts) as server, TlsClient(server.port, authority.certificate) as client:
+            client.send(b"GET / HTTP/1.1\r\n")
+            assert client.receive_response().status == 408
+
+    def test_a_hello_cut_at_each_byte(self, issued: Issued) -> None:
+        """As many connections, each of which leaves in another place; nothing of them stays."""
+        import ssl
+
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        hello = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            hello.do_handshake()
+        said = outgoing.read()
+        with serving(issued) as server:
+            for at in range(0, len(said), 5):
+                with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                    sock.sendall(said[:at])
+            wait_until(lambda: counted(server, "accepted") == len(range(0, len(said), 5)))
+            wait_until(lambda: server.call(lambda: server.context.wsi_count) == 0)
+            assert counted(server, "bugs") == 0

@@ -1,0 +1,142 @@
+"""What a connection holds: pieces that were not delivered, the message so far, what waits to be sent.
+
+Owns the counting of it, for the context's memory account, and how all of it is let go.  Must not know how input is read
+and handed out; `Wsi` is built on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from wsd.roled import Roled
+from wsd.stream import LOW_WATER, NoPipe
+from wsd.transport import Pipe
+from wsd.wire import frames
+from wsd.wire.closing import DEAD, OPEN
+from wsd.wire.parser import Parser, Piece
+
+if TYPE_CHECKING:
+    from wsd.binding import Binding
+    from wsd.context import Context
+    from wsd.meter import Meter
+    from wsd.protocol import Peer
+
+# What Python needs for a piece beside its payload (a tuple, a bytes object), and for what waits in the queue.
+_PIECE_BYTES: Final = 150
+_ENTRY_BYTES: Final = 40
+
+
+class Held(Roled):
+    """A connection that knows what it holds."""
+
+    __slots__ = ("_assembled",)
+
+    def __init__(
+        self,
+        context: Context,
+        pipe: Pipe | NoPipe,
+        binding: Binding,
+        peer: Peer,
+        local: Peer,
+        is_client: bool,
+        number: int,
+    ) -> None:
+        super().__init__(context, pipe, binding, peer, local, is_client, number)
+        self._assembled: bytearray | None = None  # the message so far, for on_message
+
+    def _look_for_close(self, parser: Parser) -> None:
+        """The peer's Close may have come, behind what nobody will get."""
+        raise NotImplementedError
+
+    def _may_wait_for_reader(self) -> bool:
+        """Never inside a message: a peer that reads nothing until it has sent all of it would wait for us for ever.
+        Nor as a client: two ends of which each waits for the other to read would wait for ever as well."""
+        return not self._is_client and not (self._parser is not None and self._parser.is_mid_message)
+
+    def _assemble(self, piece: Piece) -> None:
+        """Collect a message for `on_message`; one bytearray, since a list of tiny pieces costs far more."""
+        opcode, payload, first, final, _ = piece
+        data: bytes | bytearray = payload
+        if not (first and final):
+            if first or self._assembled is None:
+                self._assembled = bytearray()
+            self._assembled += payload
+            if not final:
+                self._note_held()
+                return
+            data, self._assembled = self._assembled, None
+            self._note_held()
+        message = data.decode() if opcode == frames.TEXT else bytes(data)
+        self.call("on_message", self.binding.hooks.on_message, self, message)
+
+    def _keep_backlog(self, pieces: list[Piece], start: int, at: int) -> None:
+        """What comes from index `at` on is delivered later; before it, what was delivered from `start` on."""
+        self._backlog, self._backlog_at = pieces, at
+        left = len(pieces) - at
+        if start == 0:
+            self._backlog_bytes = sum(len(piece[1]) for piece in pieces[at:]) + left * _PIECE_BYTES
+        else:  # counting them anew in each turn would take longer than delivering them
+            self._backlog_bytes = self._backlog_bytes * left // (len(pieces) - start)
+        if not self._hold:
+            self.context.note_backlog(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
+        self._note_held()
+
+    def _count_piece(self, meter: Meter, size: int, final: bool) -> None:
+        """Count a part of a message against the time."""
+        over = meter.count_piece(size, final, self.context.now)
+        if over is not None:
+            self._slow_down(over)
+
+    # -- memory -----------------------------------------------------------------------------------------------------
+
+    def _count_held(self) -> int:
+        held = super()._count_held()
+        if self._state == DEAD:
+            return held
+        if self._queue is not None:
+            held += len(self._queue) * _ENTRY_BYTES
+        if self._assembled is not None:
+            held += len(self._assembled)
+        if self.role is not None:
+            held += getattr(self.role, "held", 0)  # only HTTP keeps anything
+        if self._backlog is not None:
+            held += self._backlog_bytes
+            held += self._parser.held if self._parser is not None else 0
+        return held
+
+    def outgoing(self) -> Iterator[tuple[int, int]]:
+        """What waits to be sent: `id()` and size of each part."""
+        for entry in self._queue or ():
+            data = entry if isinstance(entry, bytes) else entry[1]
+            yield id(data), len(data)
+        for buffer in self._output.buffers:
+            yield id(buffer.obj if isinstance(buffer, memoryview) else buffer), len(buffer)
+
+    def give_way(self) -> None:
+        """Hold next to nothing from now on, and end: all connections together hold too much, and this one most of it.
+
+        A peer that reads gets a Close; one that does not could not be told.
+        """
+        self._queue, self._queue_bytes = None, 0
+        if self._state == OPEN and self._output.size < LOW_WATER:
+            self._note_close(frames.TRY_AGAIN, "the server is out of memory")
+        else:
+            self._lost("all connections together hold too much")
+        self._note_held()
+
+    def renew_budget(self) -> None:
+        """As `Timed.renew_budget`; what comes from here on keeps to the limits on messages, too."""
+        super().renew_budget()
+        if self._parser is not None and self._state == OPEN:
+            budget = self.budget
+            self._parser.set_limits(budget.max_message_bytes, budget.max_fragments, budget.max_frame_bytes)
+
+    def _forget_input(self) -> None:
+        self._backlog = None
+        self._assembled = None
+        if self.held:
+            self._note_held()
+        if self._parser is not None:
+            self._parser.skip()
+            self._look_for_close(self._parser)  # the peer's may have come, behind what nobody will get
