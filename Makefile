@@ -26,7 +26,7 @@ PYTEST := -m pytest --quiet --numprocesses=2 --dist=loadfile
 PIP := -m pip --disable-pip-version-check --quiet install
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check static unit unit-O others integration conformance coverage fuzz soak format install uninstall clean python
+.PHONY: help run test check static unit unit-O others integration conformance coverage fuzz soak attacks format install uninstall clean python
 
 help:
 	@echo "make run         serve etc/wsd.toml in the foreground on 127.0.0.1:7681"
@@ -36,6 +36,7 @@ help:
 	@echo "make coverage    the whole suite with branch coverage; the report is in htmlcov/"
 	@echo "make conformance RFC 6455 and 7692 case by case, with a table of results; writes docs/conformance.md"
 	@echo "make fuzz        run each fuzz target for SECONDS=60 seconds"
+	@echo "make attacks     every attack of docs/security.md, with what it cost the daemon; writes the table there"
 	@echo "make soak        a daemon under hundreds of good and bad clients for SECONDS=60 seconds, and what is left of it"
 	@echo "make install     PREFIX=/opt/wsd DESTDIR=: environment, etc/wsd.toml, plugins/, unit, sysusers.d entry"
 	@echo "make uninstall   the same PREFIX and DESTDIR; keeps what you edited"
@@ -133,6 +134,9 @@ fuzz: $(DEV_STAMP)
 	@for target in tests/fuzz/fuzz_*.py; do \
 	  echo "$$target for $(SECONDS) s"; PYTHONPATH=. $(PY) $$target $(SECONDS) || exit 1; \
 	done
+
+attacks: $(DEV_STAMP)
+	@$(PY) -m tests.attacks
 
 soak: $(DEV_STAMP)
 	@$(PY) -m tests.soak $(SECONDS)

@@ -14,7 +14,6 @@ from wsd.errors import PipeBroken
 from wsd.transport import ERROR, READ, WRITE, IndirectPipe, Output, Pipe
 from wsd.wire.closing import (
     DEAD,
-    DRAINING,
     FINISH,
     FLUSHED,
     HTTP,
@@ -361,9 +360,16 @@ class Stream:
         """Our last byte may have left: end our direction."""
         if self._output.size or not self._move(FLUSHED):
             return
-        if self._state == DRAINING and not self._waits_for_peers_end():
+        if self._state == DEAD:
+            self._say_end()
+        elif not self._waits_for_peers_end():
             self._pipe.shutdown_write()
             self._look_at_pipe()
+
+    def _say_end(self) -> None:
+        """Both directions have ended, in order.  To close a plain socket says so; TLS has a word of its own for it."""
+        if not self._pipe.is_direct:
+            self._pipe.shutdown_write()
 
     def _waits_for_peers_end(self) -> bool:
         """Reports whether the peer is to end its stream before we do."""

@@ -213,7 +213,7 @@ class TlsPipe(SocketPipe):
         "Each party MUST send a "close_notify" alert before closing its write side of the connection" (RFC 8446 6.1).
         Where the kernel has no room for it, that is done when it has: see `interest`.
         """
-        if self._is_open:
+        if self._is_open and (self._is_shutting or not self._has_shut):
             self._has_shut = True
             try:
                 self.connection.shutdown()
@@ -225,6 +225,13 @@ class TlsPipe(SocketPipe):
         if self._is_shutting:
             self._is_shutting, self.has_changed = False, True
         super().shutdown_write()
+
+    def close(self) -> None:
+        """Give the descriptor back; of a handshake that is not over yet nobody is told any more."""
+        # Whom it would be told to knows the pipe again.  Such a ring holds what OpenSSL has, some 50 kB, until the
+        # garbage collector comes by, which counts objects and not their size: thousands of handshakes would pile up.
+        self._settled = None
+        super().close()
 
     # -- how it goes ----------------------------------------------------------------------------------------------
 

@@ -179,6 +179,11 @@ class PeekPipe(SocketPipe):
         self._settled: Callable[[], None] | None = settled
         self.has_changed = False
 
+    def close(self) -> None:
+        """Give the descriptor back; nobody is told any more of what lies there."""
+        self._look, self._settled = _look_away, None  # whom they belong to knows the pipe again: a ring, as in TlsPipe
+        super().close()
+
     def interest(self, mask: int) -> int:
         """As of a plain socket."""
         return mask
@@ -200,14 +205,27 @@ class PeekPipe(SocketPipe):
         """
         try:
             peeked = self._sock.recv(PEEK_BYTES, socket.MSG_PEEK)
-            taken, self.has_changed = self._look(peeked)
-            if taken:
-                self._sock.recv(taken)
         except OSError as error:
             if error.errno in RETRY:
                 return -1
             raise PipeBroken(text_of(error)) from None
+        taken, self.has_changed = self._look(peeked)
+        if taken:
+            self._take(taken)
         return -1 if peeked or self.has_changed else 0
+
+    def _take(self, size: int) -> None:
+        """Take out what lies there; if it stayed, it would be looked at twice."""
+        try:
+            if len(self._sock.recv(size)) == size:
+                return
+        except OSError:
+            pass
+        raise PipeBroken("what was looked at cannot be read")
+
+
+def _look_away(peeked: bytes) -> tuple[int, bool]:
+    return 0, False
 
 
 class Output:

@@ -360,8 +360,8 @@ class Wsi(Held):
             if self._state == OPEN:
                 # Without a Close this is 1006 to us, but the peer may still read what was on its way.
                 self._begin_close(PEER_END, None, "peer ended the stream without a Close")
-            else:
-                self._move(PEER_END)
+            elif self._move(PEER_END) and self._state == DEAD:
+                self._say_end()
             self._set_hold(HOLD_END, True)
             self._list_once()
 

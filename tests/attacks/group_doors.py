@@ -220,7 +220,15 @@ SECRETS: Final = Setup(
     "secrets",
     listen=('port = 0\ndefault_protocol = "echo"\nprotocols = ["echo", "secret"]',),
     plugins=(("secret", ECHO.format(name="secret")),),
-    more='[protocols.secret.auth]\npassword_file = "passwords"\ntoken_file = "tokens"\ntoken_argument = "access_token"',
+    # Those that wait are not to be told that they have waited too long, however busy the machine is.
+    more="""
+[timeouts]
+handshake_seconds = 60
+[protocols.secret.auth]
+password_file = "passwords"
+token_file = "tokens"
+token_argument = "access_token"
+""",
     prepare=prepare_secrets,
 )
 
@@ -249,8 +257,8 @@ def password_flood(attempt: Attempt) -> str:
         client.send(upgrade_request(protocols="secret", headers=[basic("alice", f"guess {at}")]))
     attempt.companion.go_round(5)
     told = [responses(client) for client in clients]
-    assert told.count("401, end") >= 16, told  # what may wait
-    assert told.count("503, end") >= 16, told
+    assert told.count("401, end") >= 16, told  # as many may wait
+    assert told.count("503, end") >= 16, told  # and how many are done meanwhile depends on the machine
     assert told.count("401, end") + told.count("503, end") == WRONG_PASSWORDS
     return "401 to those that could wait, 503 to the others"
 

@@ -208,7 +208,7 @@ def ping_flood(attempt: Attempt) -> str:
 
 def collect(client: Client, opcode: int) -> list[bytes]:
     """The payloads of all frames of this kind that come before one of another, which is put back."""
-    payloads = []
+    payloads: list[bytes] = []
     while True:
         got = client.receive_frame()
         if got.opcode != opcode:
@@ -429,7 +429,7 @@ COMPRESSION: Final = (
         "20 messages that inflate to 1 MiB each, within the limit",
         "20 x echo, Close 1000, end",
         good_bombs,
-        memory_kib=6144,
+        memory_kib=4096,
     ),
     Attack(
         "a Close and a ping with RSV1, compressed",

@@ -258,7 +258,7 @@ ATTACKS: Final = (
         names("Sec-WebSocket-Extensions", [",".join(["permessage-deflate; client_max_window_bits=99"] * 2500)]),
         known="CWE-407",
         setup=WIDE,
-        memory_kib=12_288,
+        memory_kib=3072,
     ),
     Attack(
         "subprotocols named " + ", ".join(f"`{name}`" for name in KEYS),

@@ -181,7 +181,7 @@ STATIC: Final = (
         "as much as they read",
         broken_off_downloads,
         setup=FILES,
-        memory_kib=20_480,
+        memory_kib=8192,
     ),
     Attack(
         "1000 ranges, each of almost the whole file",

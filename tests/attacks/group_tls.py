@@ -1,33 +1,58 @@
-"""TLS: handshakes that are slow, broken, outdated or many, and records that are cut anywhere."""
+"""TLS: handshakes that are slow, broken or many, and records that are cut anywhere."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from tests.attacks.attempt import FLOOD_BYTES, Attempt, counted, frames_of, responses
 from tests.attacks.group_heads import readable
 from tests.attacks.model import Attack, Group
+from tests.attacks.tls_bytes import (
+    ALERT,
+    CHANGE_CIPHER_SPEC,
+    DATA,
+    HANDSHAKE,
+    HEARTBEAT,
+    NO_TLS,
+    SLOW,
+    TLS,
+    Bytes,
+    alerts,
+    each,
+    hello,
+    record,
+    says,
+)
 from tests.support.client import PING, TEXT, close_frame, frame, upgrade_request
-from tests.support.encrypted import encrypt, trusting
+from tests.support.tls import TlsClient, client_context
 
 SLOW_CLIENTS: Final = 100
 HANDSHAKES: Final = 200
 
 
+def encrypted(attempt: Attempt, **options: Any) -> TlsClient:
+    """A connection whose handshake is done."""
+    client: TlsClient = attempt.enter(TlsClient(attempt.address, None, **options))
+    return client
+
+
 # -- slow -------------------------------------------------------------------------------------------------------------
 
 
-def slow(data: bytes) -> Callable[[Attempt], str]:
-    """Many connections on which that is sent, and no more."""
+def slow(data: bytes, rounds: int = 1) -> Callable[[Attempt], str]:
+    """Many connections on which that is sent, and no more; when all have ended, as many again."""
 
     def play(attempt: Attempt) -> str:
-        clients = [attempt.client() for _ in range(SLOW_CLIENTS)]
-        for client in clients:
-            client.send(data)
-        attempt.companion.go_round(5)
-        return counted([alerts(client) for client in clients])
+        told = []
+        for _ in range(rounds):
+            clients = [attempt.client() for _ in range(SLOW_CLIENTS)]
+            for client in clients:
+                client.send(data)
+            attempt.companion.go_round(5)
+            told += [alerts(client) for client in clients]
+        return counted(told)
 
     return play
 
@@ -51,15 +76,15 @@ def drip(attempt: Attempt) -> str:
 
 def silent_behind_the_handshake(attempt: Attempt) -> str:
     """The handshake is done, and no request follows."""
-    clients = [encrypt(attempt.client(), trusting(None)) for _ in range(50)]
+    clients = [encrypted(attempt) for _ in range(50)]
     return counted([responses(client) for client in clients])
 
 
 def shaken_and_dropped(attempt: Attempt) -> str:
     """Handshakes, the dearest that there is for a server, each of which leads to nothing."""
-    context = trusting(None)
+    context = client_context(None)
     for at in range(HANDSHAKES):
-        client = encrypt(attempt.client(), context)
+        client = encrypted(attempt, context=context)
         if at % 2:
             client.reset()
         else:
@@ -174,7 +199,7 @@ _GET: Final = b"GET /secret?token=1 HTTP/1.1\r\nHost: localhost\r\nConnection: c
 
 def unread_pongs(attempt: Attempt) -> str:
     """A reader that is slow under TLS: what waits is bounded as well."""
-    client = encrypt(attempt.client(receive_buffer=4096), trusting(None))
+    client = encrypted(attempt, receive_buffer=4096)
     client.send(upgrade_request(protocols="echo"))
     assert client.receive_response().status == 101
     client.socket.setblocking(False)
@@ -194,7 +219,7 @@ def unread_pongs(attempt: Attempt) -> str:
 
 
 def violation(attempt: Attempt) -> str:
-    client = encrypt(attempt.client(), trusting(None))
+    client = encrypted(attempt)
     client.send(upgrade_request(protocols="echo"))
     assert client.receive_response().status == 101
     client.send(frame(PING, bytes(126)), close_frame(1000))
@@ -213,13 +238,13 @@ HELLO_ATTACKS: Final = (
         SLOW,
     ),
     Attack(
-        f"{SLOW_CLIENTS} halves of a ClientHello",
-        f"{SLOW_CLIENTS} x end",
-        slow(hello()[:100]),
+        f"{4 * SLOW_CLIENTS} halves of a ClientHello, {SLOW_CLIENTS} at a time: OpenSSL holds 50 kB for each",
+        f"{4 * SLOW_CLIENTS} x end",
+        slow(hello()[:100], 4),
         (_TOO_LONG,),
         "CVE-2007-6750",
         SLOW,
-        memory_kib=12_288,
+        memory_kib=9216,
     ),
     Attack(
         f"{SLOW_CLIENTS} ClientHellos, a byte at a time",
@@ -228,7 +253,7 @@ HELLO_ATTACKS: Final = (
         (_TOO_LONG,),
         "CVE-2007-6750",
         SLOW,
-        memory_kib=12_288,
+        memory_kib=8192,
     ),
     Attack(
         "50 handshakes, and then no request",

@@ -20,9 +20,9 @@ from tests.attacks.model import Setup
 from tests.support.client import Client, connect
 from tests.support.daemon import Site
 from tests.support.deflating import Deflating
-from tests.support.encrypted import connect_tls
 from tests.support.memory import status_bytes
 from tests.support.timing import MS, PATIENCE, wait_until
+from tests.support.tls import connect_tls
 
 LEVELS: Final = 'levels = ["err", "warn", "notice", "user", "info"]'
 """What the daemon logs by default, and each connection."""
@@ -162,8 +162,7 @@ class Target:
         address = self.addresses[0]
         if not self.setup.is_tls:
             return connect(address, "echo")
-        assert isinstance(address, int)
-        return connect_tls(address, None, "echo")
+        return connect_tls(address, None, protocols="echo")
 
     # -- where it is --------------------------------------------------------------------------------------------------
 

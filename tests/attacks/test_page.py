@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.attacks import page
+from tests.attacks.cases import HALF, cases
 from tests.attacks.model import Measured, is_line
 from tests.attacks.suite import GROUPS
 
@@ -26,6 +27,11 @@ def test_what_was_measured_replaces_what_stood_there() -> None:
     text = page.replaced(page.TARGET.read_text(), {number: Measured(10_240, 11_264, 10_240, 7, 7)})
     assert f"| 10.0, 11.0 (≤ +{attack.memory_kib / 1024:g}), 10.0; 7, 7 |" in text
     assert page.kept_costs(text)[NUMBERED[1][0]] == page.kept_costs(page.TARGET.read_text())[NUMBERED[1][0]]
+
+
+def test_both_halves_are_all() -> None:
+    played = [parameter.id for half in (cases(1, HALF), cases(HALF + 1, 99)) for parameter in half]
+    assert sorted(played) == sorted(f"{number} {attack.sent}" for number, attack in NUMBERED)
 
 
 def test_attacks_can_be_told_apart() -> None:

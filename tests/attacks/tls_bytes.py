@@ -1,4 +1,4 @@
-"""What attacks on TLS are made of: the daemon's configuration, a client's bytes without a socket, and words for alerts."""
+"""What attacks on TLS are made of: a daemon with certificates, a client's bytes without a socket, words for alerts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.attacks.attempt import Attempt, counted
 from tests.attacks.model import Setup
 from tests.support.ca import Authority, self_signed
 from tests.support.client import Client
-from tests.support.encrypted import trusting
+from tests.support.tls import client_context
 
 
 def prepare(folder: Path) -> None:
@@ -50,7 +50,7 @@ class Bytes:
 
     def __init__(self, context: ssl.SSLContext | None = None, name: str = "localhost") -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        made = context or trusting(None)
+        made = context or client_context(None)
         self.end = made.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
 
     def out(self) -> bytes:

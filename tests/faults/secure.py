@@ -19,8 +19,9 @@ from OpenSSL import SSL
 
 import wsd.tls_client
 import wsd.tls_server
+from tests.faults.peers import Stepped, SteppedServer
 from tests.faults.syscalls import DOCUMENTED, Cut, Effect, Raises, Schedule, instead
-from tests.faults.world import Stepped, SteppedServer, World
+from tests.faults.world import World
 from tests.support.ca import Authority
 from wsd.config import Tls
 from wsd.tls_client import ClientTls
@@ -129,7 +130,9 @@ class SecureWorld(World):
 
     schemes: ClassVar = {"ws": "wss", "tcp": "tls"}
 
-    def __init__(self, secure: Secure, *arguments: Any, cutter: random.Random | None = None, read_bytes: int = 0, **options: Any) -> None:
+    def __init__(
+        self, secure: Secure, *arguments: Any, cutter: random.Random | None = None, read_bytes: int = 0, **options: Any
+    ) -> None:
         self.secure = secure
         self.client_tls = secure.client
         self.cutter = cutter
@@ -160,7 +163,11 @@ class SecureWorld(World):
 
 
 class _Ciphered(Stepped):
-    """A peer that speaks TLS."""
+    """A peer that speaks TLS.
+
+    Attributes:
+        end: What our stream's end looked like: "" (it has not come), "close_notify" or "cut".
+    """
 
     world: SecureWorld
 
@@ -169,6 +176,7 @@ class _Ciphered(Stepped):
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._engine = self._new_engine(self._in, self._out)
         self._is_open = False
+        self.end = ""
 
     def _new_engine(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         raise NotImplementedError
@@ -208,6 +216,7 @@ class _Ciphered(Stepped):
                 self.world.advance(self.socket)
                 continue
             if not data:
+                self.end = "cut"
                 raise EOFError("the connection ended")
             self._in.write(data)
             return
@@ -229,10 +238,13 @@ class _Ciphered(Stepped):
                 self._push()
                 self._pull()
                 continue
+            except ssl.SSLZeroReturnError:  # we have said ours as well
+                data = b""
             except ssl.SSLError as error:
                 raise EOFError(f"TLS: {error}") from None
             if not data:
-                raise EOFError("close_notify")
+                self.end = "close_notify"
+                raise EOFError(self.end)
             self.take(data)
             return
 

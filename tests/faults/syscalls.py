@@ -36,9 +36,9 @@ DOCUMENTED: Final[Mapping[str, tuple[int, ...]]] = {
         f"ENOSR ESOCKTNOSUPPORT EPROTONOSUPPORT ETIMEDOUT {_NETWORK}"
     ),
     "recv": _errnos(
-        "EAGAIN EBADF ECONNREFUSED EFAULT EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK ECONNRESET ETIMEDOUT EPIPE "
-        f"{_NETWORK}"
+        f"EAGAIN EBADF ECONNREFUSED EFAULT EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK ECONNRESET ETIMEDOUT EPIPE {_NETWORK}"
     ),
+    "recv behind MSG_PEEK": _errnos("EAGAIN EBADF ECONNRESET EINTR EINVAL ENOMEM ENOTCONN ENOTSOCK ETIMEDOUT"),
     "send": _errnos(
         "EACCES EAGAIN EALREADY EBADF ECONNRESET EDESTADDRREQ EFAULT EINTR EINVAL EISCONN EMSGSIZE ENOBUFS ENOMEM "
         f"ENOTCONN ENOTSOCK EOPNOTSUPP EPIPE EPERM ETIMEDOUT {_NETWORK}"
@@ -124,7 +124,7 @@ def effects_of(call: str) -> list[Effect]:
     effects: list[Effect] = [Errno(number) for number in DOCUMENTED[call]]
     if call in ("recv", "send"):
         effects += [*CUTS, Stuck()]
-    if call in ("read", "write"):
+    if call in ("read", "write", "recv behind MSG_PEEK"):
         effects += CUTS
     if call == "recv":
         effects.append(End())
@@ -257,7 +257,7 @@ class FaultySocket(socket.socket):
     def recv(self, size: int, flags: int = 0) -> bytes:
         if self._is_dead:
             return b""
-        size = self._moved("recv", size)
+        size = self._moved("recv" if flags & socket.MSG_PEEK else "recv behind MSG_PEEK", size)
         return super().recv(size, flags) if size else b""
 
     def send(self, data: Any, *rest: Any) -> int:
@@ -278,7 +278,7 @@ class FaultySocket(socket.socket):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     def _moved(self, call: str, size: int) -> int:
-        """How many of `size` bytes may move; raises what the schedule says, which ends the connection if it is fatal."""
+        """How many of `size` bytes may move; raises what the schedule says, which is the end if it is fatal."""
         if self._is_stuck:
             if self._schedule.has_given_up:
                 self._is_dead = True

@@ -8,10 +8,11 @@ import tty
 
 import pytest
 
-from tests.faults.conversations import CONVERSATIONS, LARGE, SMALL
+from tests.faults.conversations import CONVERSATIONS
+from tests.faults.payloads import LARGE, SMALL
 from tests.faults.plugins import Bytes, Echo, Web
 from tests.faults.runs import calls_of, run
-from tests.faults.syscalls import Effect, Errno, Schedule
+from tests.faults.syscalls import Cut, Effect, Errno, Schedule
 from tests.faults.world import World, new_door
 from tests.support.client import BINARY, frame
 
@@ -29,12 +30,13 @@ def at_nth(calls: list[str], call: str, nth: int, name: str) -> Schedule:
 
 
 def test_a_slow_reader_lives_though_the_kernel_does_not_tell_what_it_has_read() -> None:
-    calls: list[str] = []
     with new_door() as door:
-        calls = calls_of(door, "huge")
+        calls, _ = calls_of(door, "huge")
         # Before that the first ioctl makes the socket non-blocking.
         schedule = Schedule(
-            choose=lambda number, call: Errno(errno.ENOTTY) if call == "ioctl" and number > calls.index("recv") else None
+            choose=lambda number, call: (
+                Errno(errno.ENOTTY) if call == "ioctl" and number > calls.index("recv") else None
+            )
         )
         run(door, CONVERSATIONS["huge"], schedule, is_whole=True)
         assert schedule.fired
@@ -93,7 +95,7 @@ def test_what_the_selector_does_not_take_is_closed(conversation: str, name: str)
 @pytest.mark.parametrize("conversation", ["client", "client_raw", "client_by_proxy"])
 def test_a_client_that_the_selector_takes_while_it_connects_and_not_after(conversation: str) -> None:
     with new_door() as door:
-        calls = calls_of(door, conversation)
+        calls, _ = calls_of(door, conversation)
         run(door, CONVERSATIONS[conversation], at_nth(calls, "epoll_ctl", 1, "ENOSPC"))
 
 
@@ -112,6 +114,18 @@ def test_the_selector_does_not_take_back_what_was_parked() -> None:
         world.finish()
         assert [calls[-1] for calls in world.record.calls.values()].count("on_raw_close") == 1
         assert world.schedule.fired
+
+
+@pytest.mark.parametrize("effect", [Errno(errno.EAGAIN), Errno(errno.EINTR), Cut(1)], ids=repr)
+def test_a_proxy_header_that_cannot_be_taken_out_is_not_looked_at_twice(effect: Effect) -> None:
+    schedule = Schedule(choose=lambda number, call: effect if call == "recv behind MSG_PEEK" else None)
+    listen = CONVERSATIONS["proxied"].listen
+    with new_door() as door, World(door, schedule, (Echo,), listen=listen) as world:
+        peer = world.client()
+        peer.send(b"PROXY TCP4 192.0.2.7 19")
+        assert peer.receive_end() == b""
+        assert schedule.fired
+        world.finish()
 
 
 def test_a_reader_that_is_slow_and_then_resets() -> None:

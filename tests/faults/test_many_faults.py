@@ -1,4 +1,4 @@
-"""Several faults in one conversation: drawn by hypothesis, which finds the smallest that breaks something; and storms of
+"""Several faults in one conversation: drawn by hypothesis, which finds the fewest that break something; and storms of
 those that cost nothing, in which every conversation must reach its end."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HARMLESS: dict[str, list[Effect]] = {
     "send": [Errno(errno.EAGAIN), Errno(errno.EINTR), *CUTS],
     "read": [Errno(errno.EAGAIN), Errno(errno.EINTR), *CUTS],
     "write": [Errno(errno.EAGAIN), Errno(errno.EINTR), *CUTS],
-    "accept": [Errno(getattr(errno, name)) for name in "EAGAIN EINTR EMFILE ENFILE ENOBUFS ENOMEM".split()],
+    "accept": [Errno(number) for number in (errno.EAGAIN, errno.EINTR, errno.EMFILE, errno.ENFILE, errno.ENOBUFS)],
     "connect": [Errno(errno.EINPROGRESS), Errno(errno.EINTR)],
     "shutdown": [Errno(errno.ENOTCONN)],
     "close": [Errno(errno.EINTR), Errno(errno.EIO)],
@@ -68,7 +68,9 @@ def test_a_storm_of_what_must_not_matter(name: str) -> None:
         for seed in range(40):
             chance = random.Random(f"{name} {seed}")
 
-            def choose(number: int, call: str, chance: random.Random = chance, share: float = 0.1 + seed / 50) -> Effect | None:
+            def choose(
+                number: int, call: str, chance: random.Random = chance, share: float = 0.1 + seed / 50
+            ) -> Effect | None:
                 return chance.choice(HARMLESS[call]) if call in HARMLESS and chance.random() < share else None
 
             run(door, CONVERSATIONS[name], Schedule(choose=choose), is_whole=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -26,8 +25,8 @@ VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
-    yield Secure(tmp_path_factory.mktemp("ca"), VERSIONS[request.param])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Secure:
+    return Secure(tmp_path_factory.mktemp("ca"), VERSIONS[request.param])
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +38,9 @@ def newest(tmp_path_factory: pytest.TempPathFactory) -> Secure:
 def test_one_fault_anywhere(newest: Secure, name: str) -> None:
     make = partial(SecureWorld, newest)
     with new_door() as door:
-        for number, effect in single_faults(calls_of(door, name, make), lambda call: secure.EFFECTS.get(call, [])):
-            run(door, CONVERSATIONS[name], Schedule({number: effect}), make=make)
+        calls, heard = calls_of(door, name, make)
+        for number, effect in single_faults(calls, lambda call: secure.EFFECTS.get(call, [])):
+            run(door, CONVERSATIONS[name], Schedule({number: effect}), make=make, whole=heard)
 
 
 def chosen(chance: random.Random, share: float) -> Schedule:
@@ -54,7 +54,7 @@ def chosen(chance: random.Random, share: float) -> Schedule:
 
 @pytest.mark.parametrize("name", PLAYED)
 def test_records_in_any_pieces(made: Secure, name: str) -> None:
-    """Cut anywhere, with turns between them; read in small pieces, so that bytes stay inside OpenSSL while the socket is
+    """Cut anywhere, with turns between them; read in small pieces, so that bytes stay in OpenSSL while the socket is
     quiet; and calls that want to be made again."""
     with new_door() as door:
         for seed in range(12):

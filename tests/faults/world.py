@@ -1,13 +1,13 @@
 """One context, a peer that talks to it, a connection beside that, and a schedule of faults; all in one thread.
 
-Owns time, which moves only when nothing else does, and what must hold when all is over.  Must not know what is said in a
-conversation.  The peers are real and so are their sockets; where one of them has to wait, the context has its turns.
+Owns time, which moves only when nothing else does, and what must hold when all is over.  Must not know what is said in
+a conversation.  The peers are real and so are their sockets; where one has to wait, the context has its turns.
 """
 
 from __future__ import annotations
 
-import os
 import fcntl
+import os
 import select
 import socket
 import sys
@@ -15,16 +15,15 @@ import termios
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from struct import Struct
-from typing import Any, ClassVar, ContextManager, Final
+from typing import Any, ClassVar, Final
 from unittest import mock
 
+from tests.faults.peers import Stalled, Stepped, SteppedServer, short
 from tests.faults.plugins import Echo, Record
 from tests.faults.syscalls import FaultySocket, Schedule, in_charge, instead
-from tests.support.client import TEXT, Client, frame, upgrade_request
-from tests.support.hearing import Hearing
-from tests.support.server import Connection
+from tests.support.client import TEXT, frame
 from tests.support.timing import MS
 from wsd import faults, log
 from wsd.config import Keepalive
@@ -43,10 +42,6 @@ _INT: Final = Struct("i")  # what the ioctl fills in
 _LISTS: Final = ("_writers", "_backlogs", "_dead", "_due")
 
 
-class Stalled(Exception):
-    """Nobody has anything to do, and no time will change that: what is waited for does not come."""
-
-
 class Clock:
     """`time.monotonic`, which stands still unless it is moved."""
 
@@ -55,120 +50,6 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
-
-
-class Stepped(Client):
-    """A raw client that lets the context of a world have its turns while it waits.
-
-    Attributes:
-        said: The messages that were sent, which is what an echo is to bring back.
-        awaits: The messages that are to come, if they are others.
-    """
-
-    def __init__(self, world: World, sock: socket.socket) -> None:
-        self._take(world, sock)
-
-    def _take(self, world: World, sock: socket.socket) -> None:
-        self.world = world
-        self.socket = sock
-        sock.setblocking(False)
-        self.patience = 0.0
-        self.buffer = bytearray()
-        self.said: list[bytes] = []
-        self.awaits = self.said
-        self.heard = b""
-        self.sent = b""
-        self.ear: Hearing | None = None
-        world.peers.append(self)
-
-    def send(self, *chunks: bytes) -> None:
-        data = memoryview(b"".join(chunks))
-        self.note_sent(bytes(data))
-        while data:
-            try:
-                data = data[self.socket.send(data) :]
-            except BlockingIOError:
-                self.world.advance()
-
-    def note_sent(self, data: bytes) -> None:
-        """It was sent, or will be."""
-        self.sent += data
-
-    def say(self, payload: str | bytes, *frames: bytes) -> None:
-        """Send a message: the frames that it travels in, or one of text."""
-        self.said.append(payload.encode() if isinstance(payload, str) else payload)
-        self.world.beside_speaks()
-        self.send(*frames or [frame(TEXT, payload)])
-
-    def _fill(self, deadline: float) -> None:
-        while True:
-            try:
-                data = self.socket.recv(262144)
-            except BlockingIOError:
-                self.world.advance(self.socket)
-                continue
-            if not data:
-                raise EOFError("the connection ended")
-            self.take(data)
-            return
-
-    def take(self, data: bytes) -> None:
-        """Something has come."""
-        self.buffer += data
-        self.heard += data
-        if self.ear is not None:
-            self.ear.hear(data)
-
-    def listen(self, **options: Any) -> None:
-        """From here on frames come, which must be right."""
-        self.ear = Hearing(**options)
-        self.ear.hear(bytes(self.buffer))
-
-    def open(self, path: str = "/", protocols: str | None = "echo", *, window_bits: int = 0, **options: Any) -> None:
-        """The opening handshake, from the client's end.
-
-        Raises:
-            EOFError: the answer is another one.
-        """
-        self.send(upgrade_request(path, protocols, **options))
-        response = self.receive_response()
-        if response.status != 101:
-            raise EOFError(response)
-        self.listen(window_bits=window_bits)
-
-    def rest(self) -> None:
-        """Everything until the end, or until nothing comes any more."""
-        try:
-            while True:
-                self._fill(0)
-        except (EOFError, OSError, Stalled):
-            pass
-
-    def problems(self) -> Iterator[str]:
-        """What has come is a prefix of what was to come, to the byte."""
-        if self.ear is None:
-            return
-        messages = [payload for _, payload in self.ear.messages]
-        if messages != self.awaits[: len(messages)]:
-            yield f"not what was sent: {short(messages)} of {short(self.awaits)}"
-        elif self.ear.is_mid_message:
-            whole = self.awaits[len(messages)] if len(messages) < len(self.awaits) else b""
-            if not whole.startswith(self.ear.payload):
-                yield f"not what was sent: {self.ear.payload[:40]!r}"
-
-
-class SteppedServer(Stepped, Connection):
-    """The server's end of a connection of ours."""
-
-    def __init__(self, world: World, sock: socket.socket) -> None:
-        self._take(world, sock)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.keys = []
-
-
-def short(messages: Sequence[bytes]) -> list[str]:
-    """Long messages by their beginning and length."""
-    return [f"{message[:20]!r} ({len(message)})" for message in messages]
 
 
 class World:
@@ -233,7 +114,7 @@ class World:
             beside, served = socket.socketpair()
             self.beside = Stepped(self, beside)
             stack.callback(beside.close)
-            self.context.adopt_socket(served, echoes[0])
+            self.wsi_beside = self.context.adopt_socket(served, echoes[0])
             self.beside.open()
             stack.enter_context(mock.patch.object(self.context._poller, "add", self._polled(self.context._poller.add)))
             self.schedule.is_armed = True
@@ -247,12 +128,12 @@ class World:
         for sock in self.schedule.left_open:
             sock.close()
 
-    def in_charge(self) -> ContextManager[None]:
+    def in_charge(self) -> AbstractContextManager[None]:
         """While it lasts, the schedule is asked about every call."""
         return in_charge(self.schedule)
 
     def _polled(self, add: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        """What the poller does for a new descriptor, which may fail: fs.epoll.max_user_watches is for all of a user's."""
+        """What the poller does for a new descriptor; it may fail: max_user_watches is for all of a user's."""
 
         def add_or_fail(fd: int, mask: int) -> None:
             self.schedule.step("epoll_ctl")
@@ -300,8 +181,8 @@ class World:
         self.context.service(0)
 
     def _arrives(self, waiting: socket.socket) -> bool:
-        """Reports whether something comes that is on its way already: a window that was full opens when the kernel's own
-        clocks say so."""
+        """Reports whether something comes that is on its way already: a window that was full opens when the kernel's
+        own clocks say so."""
         deadline = time.monotonic() + 1000 * MS
         while time.monotonic() < deadline and self._is_on_its_way(waiting):
             if self.is_ready(5 * MS, waiting):
@@ -468,11 +349,7 @@ class World:
     def _left(self) -> list[str]:
         """What the context still holds beside the connection that is left."""
         context = self.context
-        problems = [
-            f"{name}: {getattr(context, name)}"
-            for name in _LISTS
-            if getattr(context, name)
-        ]
+        problems = [f"{name}: {getattr(context, name)}" for name in _LISTS if getattr(context, name)]
         descriptors = {context._wakeup, self.listener.fileno(), *(wsi.fileno() for wsi in context._wsis)}
         if set(context._table) != descriptors or context._poller.count != len(descriptors):  # type: ignore[union-attr]
             problems.append(f"polled: {set(context._table)}, not {descriptors}")

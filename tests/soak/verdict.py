@@ -21,9 +21,10 @@ class Sample(NamedTuple):
     memory: int
 
 
-GROWTH_BYTES = 4 << 20
-"""What the second half of the load may add, by the slope of its samples: less than one byte in ten.  What a run of
-SECONDS=600 opens in that time is some 25 000 connections, of which the smallest object left behind is more."""
+GROWTH_BYTES = 6 << 20
+"""What the second half of the load may add, by the slope of its samples: a tenth of what there is, since the kernel and
+the allocators give back late.  What a run of SECONDS=600 opens in that time is some 50 000 connections, of which a
+single small object left behind is more."""
 
 WINDOWS = 10
 """Into so many parts the second half is cut, each of which stands for its least: what is held for what is under way at

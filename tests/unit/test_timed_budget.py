@@ -1,4 +1,4 @@
-"""wsd/timed.py: the rates and the times of a connection's budget, without a loop, and with a clock of the test's own."""
+"""wsd/timed.py: the rates and the times of a connection's budget, without a loop; the clock is the test's own."""
 
 from __future__ import annotations
 

@@ -7,10 +7,12 @@ carried by hand.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import socket
 import ssl
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -419,6 +421,18 @@ class TestShutdown:
     def test_before_the_handshake_there_is_nothing_to_say(self, pair: Pair) -> None:
         pair.pipe.shutdown_write()
         assert pair.wire.recv(10) == b""
+
+    def test_in_the_middle_of_one_it_is_gone_at_once(self, issued: Issued) -> None:
+        """And not when the garbage collector comes by, which does not see what OpenSSL holds."""
+        owner = Pair(server_context(issued))
+        is_gone = weakref.ref(owner)
+        gc.disable()
+        try:
+            owner.close()
+            del owner
+            assert is_gone() is None
+        finally:
+            gc.enable()
 
 
 class Contrary:

@@ -310,6 +310,24 @@ def test_the_certificate_for_a_name(named: ServerTls, name: str, shown: str) -> 
         assert shaken.shown == [shown]
 
 
+def test_an_exception_while_choosing_shows_nobody_a_certificate(
+    named: ServerTls, lines: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """CVE-2026-27448: pyOpenSSL once went on with the first one."""
+
+    def fail(self: object, name: str) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wsd.tls_server.Contexts._for_name", fail)
+        shaken = shake(named, name="second.example")
+    assert not shaken.is_open
+    assert shaken.shown == []
+    assert any("RuntimeError: a bug" in line for line in lines)
+    assert capfd.readouterr().err == ""
+    assert shake(named, name="second.example").is_open  # nobody else meets that exception
+
+
 def test_a_chosen_certificate_changes_nothing_else(named: ServerTls) -> None:
     shaken = shake(named, name="second.example", alpn=(b"h2",))
     assert "no application protocol" in shaken.client_error

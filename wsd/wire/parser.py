@@ -175,7 +175,10 @@ class Parser:
                 else:
                     self._parse(data, pieces)
             except ProtocolError as failure:
-                self.failure = failure
+                # Without the tracebacks, whose frames hold us and all that we hold: such a ring would stay in memory
+                # until the garbage collector comes by.
+                failure.__context__ = None
+                self.failure = failure.with_traceback(None)
                 self.has_more = False
         return pieces
 
