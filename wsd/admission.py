@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # none.  It is what the farthest client on a bad line needs, and a fifth of `handshake_seconds`.
 PATIENCE_SECONDS: Final = 1.0
 
-# Handshakes never take more than half of all connections, or nobody could be let in while they wait; of so few it is not
-# worth the while, and a test may want just one.
+# Handshakes never take more than half of all connections, or nobody could be let in while they wait; where there are
+# few it is not worth the while.
 _FEW: Final = 64
 
 _warnings = log.Throttle()

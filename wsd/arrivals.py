@@ -63,8 +63,8 @@ class Arrivals(Loop):
         LWS: lws_client_connect_via_info.
 
         Args:
-            url: `ws://host:port/path?query`, `wss://` for TLS; or `tcp://host:port` for a raw connection, bytes without a
-                handshake, and `tls://` for the same under TLS.
+            url: `ws://host:port/path?query`, `wss://` for TLS; or `tcp://host:port` for a raw connection, bytes without
+                a handshake, and `tls://` for the same under TLS.
             protocol: Who handles it, a protocol of this context or its name; None: the first.
             subprotocols: What is offered, best first; None: the protocol's name; (): nothing.
             headers: Added to the request.

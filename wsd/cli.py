@@ -315,8 +315,8 @@ def connect(
     key: str,
     insecure: bool,
 ) -> None:
-    """Speak to the server at URL (ws:// or wss://host:port/path): each line of standard input is sent as a message, each message
-    that comes is printed as a line.
+    """Speak to the server at URL (ws:// or wss://host:port/path): each line of standard input is sent as a message,
+    each message that comes is printed as a line.
 
     At the end of the input the answers to it are awaited, then the connection is closed.  Exit status: 0 if it was
     closed with 1000 or 1001, else 1.  A line may have any length, but a terminal hands over no more than 4095 bytes.

@@ -249,7 +249,8 @@ class Context(Arrivals):
 
         Raises:
             StartError: the address cannot be listened on.
-            ConfigError: `listen.tls` names a certificate, or anything else, that cannot be used; or `listen.auth` a file.
+            ConfigError: `listen.tls` names a certificate, or anything else, that cannot be used; or `listen.auth` names
+                a file.
             PluginError: two protocols of one name.
             pydantic.ValidationError: `fields` that make no `Listen`.
         """

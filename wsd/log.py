@@ -63,8 +63,9 @@ _FACILITY_DAEMON: Final = 3 << 3
 
 _TITLE: Final[dict[int, str]] = {bit: name.upper() for name, bit in NAMES.items()}
 
-# C0, DEL and C1 start a new line or drive a terminal; the two Unicode separators end a line for some readers; the marks,
-# embeddings and isolates of the bidirectional algorithm show the rest of a line in another order (CVE-2021-42574).
+# C0, DEL and C1 start a new line or drive a terminal; the two Unicode separators end a line for some readers; the
+# marks, embeddings and isolates of the bidirectional algorithm show the rest of a line in another order
+# (CVE-2021-42574).
 _ESCAPES: Final[dict[int, str]] = {
     **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
     **{code: f"\\u{code:04x}" for code in (0x2028, 0x2029)},

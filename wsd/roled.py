@@ -71,7 +71,7 @@ class Roled(Timed):
 
     @property
     def tls(self) -> TlsInfo | None:
-        """What the two ends have agreed on: version, cipher, the peer's certificate; None where nothing is encrypted."""
+        """What the two ends agreed on: version, cipher, the peer's certificate; None where nothing is encrypted."""
         return self._pipe.tls
 
     @property

@@ -196,7 +196,7 @@ class Web(Told):
 
     name = "web"
 
-    PIECE: Final = b"0123456789" * 3000
+    PIECE: Final = b"0123456789" * 1500
 
     def on_http(self, wsi: Any, request: Request) -> Response | None:
         self.record.note("on_http", wsi)

@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import sys
-import termios
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +35,8 @@ _MOST_TURNS: Final = 5000
 _IDLE_TURNS: Final = 30
 
 
-_INT: Final = Struct("i")  # what the ioctl fills in
+_SIOCOUTQNSD: Final = 0x894B  # linux/sockios.h: "output queue size (not sent only)"
+_INT: Final = Struct("i")  # what it fills in
 
 # What the context means to look at again.
 _LISTS: Final = ("_writers", "_backlogs", "_dead", "_due")
@@ -190,12 +190,12 @@ class World:
         return False
 
     def _is_on_its_way(self, waiting: socket.socket) -> bool:
-        """Reports whether the kernel has bytes of ours that this peer has not acknowledged."""
+        """Reports whether the kernel has bytes of ours for this peer that it could not send yet."""
         try:
             far = next(sock for sock in self.schedule.left_open if sock.is_connected_to(waiting.getsockname()))
         except StopIteration:
             return False
-        return bool(_INT.unpack(fcntl.ioctl(far, termios.TIOCOUTQ, b"1234"))[0])
+        return bool(_INT.unpack(fcntl.ioctl(far, _SIOCOUTQNSD, bytes(_INT.size)))[0])
 
     def _has_brought(self) -> bool:
         """Reports whether the last turn was of use."""

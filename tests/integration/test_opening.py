@@ -1,4 +1,4 @@
-"""What a connection passes before HTTP is spoken, through real sockets: what others than TLS clients get on a TLS port."""
+"""What a connection passes before HTTP is spoken, through real sockets: what others than TLS clients get from it."""
 
 from __future__ import annotations
 
