@@ -88,10 +88,11 @@ class TestHeaderFault:
 
         def took(size: int) -> float:
             best = 1e9
-            for line in (b"a" * size, b"A: " + b" " * size + b"\0", b"A: b\r\n" * (size // 6) + b"x"):
-                start = time.perf_counter()
-                assert header_fault(LINE + line + b"\r\n\r\n", len(LINE))
-                best = min(best, time.perf_counter() - start)
+            for _ in range(5):
+                start = time.process_time()
+                for line in (b"a" * size, b"A: " + b" " * size + b"\0", b"A: b\r\n" * (size // 6) + b"x"):
+                    assert header_fault(LINE + line + b"\r\n\r\n", len(LINE))
+                best = min(best, time.process_time() - start)
             return best
 
         assert took(320_000) < 64 * took(20_000) + 0.001
