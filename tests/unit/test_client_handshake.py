@@ -695,12 +695,12 @@ class TestReply:
             answer = Reply(instead_raw(field[0], value))
             best = 1e9
             for _ in range(5):
-                start = time.perf_counter()
+                start = time.process_time()
                 try:
                     check(answer)
                 except ConnectError:
                     pass
-                best = min(best, time.perf_counter() - start)
+                best = min(best, time.process_time() - start)
             return best
 
         assert took(field[1]) < 64 * took(field[1][: len(field[1]) // 16]) + 0.001

@@ -296,14 +296,14 @@ def test_no_header_takes_long(field: tuple[str, str]) -> None:
     def took(value: str) -> float:
         best = 1e9
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 asked = request((field[0], value), without=[field[0]])
                 origin_allowed(asked, ["https://a.example"])
                 check_upgrade(asked)
             except HandshakeError:
                 pass
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert took(field[1]) < 64 * took(field[1][: len(field[1]) // 16]) + 0.001

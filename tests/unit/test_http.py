@@ -271,10 +271,10 @@ def test_byte_by_byte_is_not_quadratic() -> None:
         best = 1e9
         for _ in range(3):
             reader = HeadReader(1 << 30, 100, 8192)
-            start = time.perf_counter()
+            start = time.process_time()
             for at in range(len(head)):
                 reader.feed(head[at : at + 1])
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert took(40000) < 64 * took(2500)

@@ -250,12 +250,12 @@ class TestLimits:
 
         def took(size: int) -> float:
             best = 1e9
-            for head in (b"HTTP/1.1 200 OK\r\nX: " + b"x" * size, b"HTTP/1.1 200 " + b"x" * size):
+            for head in (b"HTTP/1.1 200 OK\r\nX: " + b"x" * size, b"HTTP/1.1 200 " + b"x" * size) * 3:
                 reader = ReplyReader(1 << 30)
-                start = time.perf_counter()
+                start = time.process_time()
                 for at in range(len(head)):
                     reader.feed(head[at : at + 1])
-                best = min(best, time.perf_counter() - start)
+                best = min(best, time.process_time() - start)
             return best
 
         assert took(40000) < 64 * took(2500)
