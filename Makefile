@@ -20,9 +20,9 @@ DEV_STAMP := $(VENV)/.installed-dev
 NODE_STAMP := tests/interop/node/node_modules/.package-lock.json
 SOURCES := wsd plugins tests docs bench
 UNIT_TESTS := tests/unit
-# Most tests wait for something, so two at a time take little more than half as long.  The tests of a file stay together,
-# since some share a server, or a port of the README's.
-PYTEST := -m pytest --quiet --numprocesses=2 --dist=loadfile
+# Most tests wait for something, so three at a time keep two cores busy.  The tests of a file stay together, since some
+# share a server, or a port of the README's.
+PYTEST := -m pytest --quiet --numprocesses=3 --dist=loadfile
 PIP := -m pip --disable-pip-version-check --quiet install
 
 .DELETE_ON_ERROR:

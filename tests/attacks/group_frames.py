@@ -202,7 +202,7 @@ def ping_flood(attempt: Attempt) -> str:
     *pongs, last = collect(client, PONG)
     assert [*pongs, last] == sorted({*pongs, last})
     assert int.from_bytes(last) == PINGS - 1
-    assert len(pongs) < PINGS * 3 // 4, "the kernel's buffers held them all"
+    assert len(pongs) < PINGS - 1, "the kernel's buffers held them all"
     return "some Pongs in their order, that of the last ping behind them, " + frames(client)
 
 

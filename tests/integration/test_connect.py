@@ -265,14 +265,14 @@ def test_a_server_that_answers_no_ping_is_closed_all_the_same(server: Server) ->
 
 def test_a_pong_behind_what_nobody_reads_yet_is_awaited(server: Server) -> None:
     """Standard output is full for much longer than a server has for its Pong."""
-    program = changed(_PONG_SECONDS=10 * MS)
+    program = changed(_PONG_SECONDS=100 * MS)
     size = ON_THE_WAY // 64
     with conversing(server.url, program=program) as conversation:
         connection = server.accept_websocket()
         connection.send_binary(bytes(size))
         conversation.end_input()
         assert connection.receive_frame().opcode == PING
-        connection.socket.settimeout(300 * MS)
+        connection.socket.settimeout(500 * MS)
         with pytest.raises(TimeoutError):
             connection.socket.recv(1)  # no Close
         assert conversation.out.read(size + 1) == bytes(size) + b"\n"

@@ -113,6 +113,9 @@ def snapshot(wsi: Any) -> dict[str, Any]:
         "extensions": wsi.extensions,
         "peer": wsi.peer,
         "local": wsi.local,
+        "proxy": wsi.proxy,
+        "identity": wsi.identity,
+        "tls": wsi.tls,
         "tag": wsi.tag,
         "is_client": wsi.is_client,
         "is_raw": wsi.is_raw,
@@ -239,6 +242,7 @@ class TestWhatItIs:
                 assert (said["peer"], said["local"]) == (Peer(*peer), Peer(*local)), hook
                 assert said["tag"] == f"facts#{it.wsi.number} {peer[0]}:{peer[1]}", hook
                 assert (said["is_raw"], said["is_descriptor"]) == (False, False), hook
+                assert (said["proxy"], said["identity"], said["tls"]) == (None, None, None), hook
                 assert (said["parent"], said["children"], said["reconnect"]) == (None, (), None), hook
                 assert said["max_message_bytes"] == it.context.limits.max_message_bytes, hook
             assert snapshot(it.wsi) == it.protocol.seen["closed"][0]
