@@ -10,12 +10,19 @@ DESTDIR ?=
 UNITDIR ?= /etc/systemd/system
 SYSUSERSDIR ?= /etc/sysusers.d
 SECONDS ?= 60
+# Of `make bench`: `python -m bench --help` has what it takes.
+BENCH ?=
+# Of `make bench-micro`: --quick, --update.
+MICRO ?=
 
 PY := $(VENV)/bin/python
 ROOT := $(DESTDIR)$(PREFIX)
 # A stamp tells that an environment is complete, and for which pyproject.toml.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+BENCH_STAMP := $(VENV)/.installed-bench
+# What has to be installed anew when it changes; the extension is compiled at the install.
+INSTALLED := pyproject.toml setup.py wsd/_native.c
 # What npm writes when it is done: Node's ws library, a peer in tests/interop.
 NODE_STAMP := tests/interop/node/node_modules/.package-lock.json
 SOURCES := wsd plugins tests docs bench
@@ -26,7 +33,7 @@ PYTEST := -m pytest --quiet --numprocesses=3 --dist=loadfile
 PIP := -m pip --disable-pip-version-check --quiet install
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check static unit unit-O others integration conformance coverage fuzz soak attacks format install uninstall clean python
+.PHONY: help run test check static unit unit-O unit-pure check-native others integration conformance coverage fuzz soak attacks bench bench-micro format install uninstall clean python
 
 help:
 	@echo "make run         serve etc/wsd.toml in the foreground on 127.0.0.1:7681"
@@ -34,10 +41,13 @@ help:
 	@echo "make check       format, lint, types, unit tests (also under -O), integration: what to run before a commit"
 	@echo "make format      let ruff rewrite what it can"
 	@echo "make coverage    the whole suite with branch coverage; the report is in htmlcov/"
+	@echo "make check-native the C functions: warnings are errors, tests and fuzzing for SECONDS=60 under sanitizers"
 	@echo "make conformance RFC 6455 and 7692 case by case, with a table of results; writes docs/conformance.md"
 	@echo "make fuzz        run each fuzz target for SECONDS=60 seconds"
 	@echo "make attacks     every attack of docs/security.md, with what it cost the daemon; writes the table there"
 	@echo "make soak        a daemon under hundreds of good and bad clients for SECONDS=60 seconds, and what is left of it"
+	@echo "make bench       wsd beside libwebsockets, picows and websockets; writes docs/performance.md; BENCH='--rows echo' for less"
+	@echo "make bench-micro frames, masking, UTF-8, deflate, dispatch, timers: each beside bench/baseline.json"
 	@echo "make install     PREFIX=/opt/wsd DESTDIR=: environment, etc/wsd.toml, plugins/, unit, sysusers.d entry"
 	@echo "make uninstall   the same PREFIX and DESTDIR; keeps what you edited"
 	@echo "make clean       remove the environments and everything generated"
@@ -53,16 +63,23 @@ python:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "$(PYTHON) has no venv module: apt-get install python3-venv" >&2; exit 1; }
 
-$(RUN_STAMP): pyproject.toml | python
+$(RUN_STAMP): $(INSTALLED) | python
 	@echo "making $(VENV) and installing wsd into it"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) $(PIP) --editable .
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml | python
+$(DEV_STAMP): $(INSTALLED) | python
 	@echo "making $(VENV) and installing wsd and its test tools into it"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) $(PIP) --editable '.[dev]'
+	@touch $@ $(RUN_STAMP)
+
+# The peers, and what draws the plots.  What cannot be had is named by the run, which goes on without it.
+$(BENCH_STAMP): $(INSTALLED) | python
+	@echo "making $(VENV) and installing wsd and its peers into it"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) $(PIP) --editable '.[bench]' || $(PY) $(PIP) --editable .
 	@touch $@ $(RUN_STAMP)
 
 # Without npm, or without its registry, the tests that need it are skipped, which in CI is a failure.
@@ -80,10 +97,10 @@ run: $(RUN_STAMP)
 # -- checking ---------------------------------------------------------------------------------------------------------
 
 # pytest runs last and once over everything, so that its closing line closes the output.
-test: static unit-O others $(NODE_STAMP)
+test: static unit-O unit-pure others $(NODE_STAMP)
 	@$(PY) $(PYTEST)
 
-check: static unit unit-O integration
+check: static unit unit-O unit-pure integration
 
 static: $(DEV_STAMP)
 	@$(PY) -m ruff format --check --quiet $(SOURCES) || { echo "not formatted: make format" >&2; exit 1; }
@@ -98,6 +115,36 @@ unit-O: $(DEV_STAMP)
 	@echo "unit tests under python -O"
 	@$(PY) -O $(PYTEST) -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' $(UNIT_TESTS)
 
+# What the C functions do, done by their Python twins.
+unit-pure: $(DEV_STAMP)
+	@echo "unit tests and conformance without the C functions"
+	@WSD_PURE=1 $(PY) $(PYTEST) $(UNIT_TESTS) tests/conformance
+
+# In a copy of what it takes, so that the extension that everything else runs on stays as it is.  All memory comes from
+# malloc, since AddressSanitizer sees the ends of nothing else; what the interpreter itself never frees is no leak.
+NATIVE := build/native
+NATIVE_TESTS := $(foreach name,native twin mask syscalls parser*,tests/unit/test_$(name).py)
+NATIVE_WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wcast-qual -Wcast-align \
+  -Wwrite-strings -Wformat=2 -Wundef -Wvla -Werror
+NATIVE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -g $(NATIVE_WARNINGS)
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+check-native: $(DEV_STAMP)
+	@command -v $(CC) >/dev/null || { echo "$(CC) is not there: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@rm -rf $(NATIVE) && install -d $(NATIVE)
+	@cp -r --parents wsd tests/__init__.py tests/conftest.py tests/support tests/unit tests/fuzz pyproject.toml $(NATIVE)
+	@rm -f $(NATIVE)/wsd/_native*.so
+	@echo "compiling: warnings are errors"
+	@include=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	suffix=$$($(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))'); \
+	$(CC) $(NATIVE_CFLAGS) -O3 -isystem "$$include" -c wsd/_native.c -o $(NATIVE)/optimized.o && \
+	$(CC) $(NATIVE_CFLAGS) -O1 $(SANITIZERS) -isystem "$$include" -shared wsd/_native.c -o $(NATIVE)/wsd/_native$$suffix
+	@echo "tests and $(SECONDS) s of fuzzing with AddressSanitizer and UndefinedBehaviorSanitizer"
+	@cd $(NATIVE) && export LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=. && \
+	$(abspath $(PY)) -m pytest --quiet -p no:cacheprovider $(NATIVE_TESTS) && \
+	$(abspath $(PY)) tests/fuzz/fuzz_native.py $(SECONDS) && $(abspath $(PY)) tests/fuzz/fuzz_parser.py $(SECONDS)
+
 integration: $(DEV_STAMP)
 	@$(PY) $(PYTEST) tests/integration
 
@@ -107,7 +154,7 @@ others: python
 	  version=$$($$python -c 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
 	  case " $$done " in *" $$version "*) continue;; esac; \
 	  done="$$done $$version"; env=$(VENV)-$$version; \
-	  if [ ! $$env/.installed -nt pyproject.toml ]; then \
+	  if [ ! -f $$env/.installed ] || [ -n "$$(find $(INSTALLED) -newer $$env/.installed)" ]; then \
 	    echo "making $$env"; \
 	    $$python -m venv $$env && $$env/bin/python $(PIP) --editable '.[dev]' && touch $$env/.installed || exit 1; \
 	  fi; \
@@ -141,12 +188,18 @@ attacks: $(DEV_STAMP)
 soak: $(DEV_STAMP)
 	@$(PY) -m tests.soak $(SECONDS)
 
+bench: $(BENCH_STAMP)
+	@$(PY) -m bench $(BENCH)
+
+bench-micro: $(BENCH_STAMP)
+	@$(PY) -m bench.micro $(MICRO)
+
 format: $(DEV_STAMP)
 	@$(PY) -m ruff check --quiet --fix $(SOURCES) || true
 	@$(PY) -m ruff format --quiet $(SOURCES)
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(dir $(NODE_STAMP)) build dist *.egg-info htmlcov .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-3.* $(dir $(NODE_STAMP)) build bench/build dist *.egg-info htmlcov .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache wsd/_native*.so
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- installing -------------------------------------------------------------------------------------------------------

@@ -85,9 +85,9 @@ WSI = {
 # The rest of a wsi is for the loop and the HTTP role.
 WSI_INTERNAL = (
     "FAILED abort attach bind binding budget call establish establish_raw finish give_way held is_answering"
-    " is_writing keep make_raw menu note_delivered note_end number on_events on_pipe_events outgoing pause_reading put"
-    " read_pending reap renew_budget replace_pipe resume role send_shared service_write set_deadline stop unsent"
-    " unwatch upgrade want_writable watch"
+    " is_writing keep make_raw menu note_delivered note_end number on_events on_open_events on_pipe_events"
+    " outgoing pause_reading put read_pending reap renew_budget replace_pipe resume role send_shared"
+    " service_write set_deadline stop unsent unwatch upgrade want_writable watch"
 )
 
 CONTEXT = {

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from wsd.wire.response import Response as Response
     from wsd.wsi import Wsi as Wsi
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _HOMES = {
     "BINARY": "wsd.wire.frames",

@@ -55,8 +55,9 @@ def _print_version(context: click.Context, option: click.Parameter, value: bool)
     import platform
 
     from wsd import __version__
+    from wsd.wire.fast import IMPLEMENTATION
 
-    click.echo(f"wsd {__version__} (pure Python), {platform.python_implementation()} {platform.python_version()}")
+    click.echo(f"wsd {__version__} ({IMPLEMENTATION}), {platform.python_implementation()} {platform.python_version()}")
     context.exit()
 
 

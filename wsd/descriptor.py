@@ -13,7 +13,6 @@ import os
 import select
 import stat
 import termios
-from collections.abc import Sequence
 from struct import Struct
 from typing import ClassVar, Final
 
@@ -97,7 +96,7 @@ class DescriptorPipe:
                 return 0
             raise PipeBroken(text_of(error)) from None
 
-    def send_many(self, buffers: Sequence[bytes | memoryview]) -> int:
+    def send_many(self, buffers: list[bytes | memoryview]) -> int:
         """As `SocketPipe.send_many`; raises as `send`."""
         if self._is_eventfd:
             return self.send(buffers[0])

@@ -88,8 +88,8 @@ def set_level(bits: int, emitter: Emitter | None = None) -> None:
         bits: The levels to show, or-ed together.
         emitter: Called as `emitter(level, line)`; None leaves the one there is.
     """
-    global _bits, _emitter
-    _bits = bits
+    global shown, _emitter
+    shown = bits
     if emitter is not None:
         _emitter = emitter
 
@@ -101,12 +101,12 @@ def emitter() -> Emitter:
 
 def level() -> int:
     """Answer the levels that are shown."""
-    return _bits
+    return shown
 
 
 def is_on(bit: int) -> bool:
     """Tell whether a line of this level would be shown; ask before building what is costly to build."""
-    return _bits & bit != 0
+    return shown & bit != 0
 
 
 def parse_levels(names: Iterable[str]) -> int:
@@ -128,73 +128,73 @@ def parse_levels(names: Iterable[str]) -> int:
 
 def log(bit: int, text: str, *args: object) -> None:
     """Log one line at level `bit`.  `text` is %-formatted with `args`, only if the level is on."""
-    if _bits & bit:
+    if shown & bit:
         _emit(bit, _format(text, args))
 
 
 def err(text: str, *args: object) -> None:
     """A plugin raised; a bug in wsd; a listener lost."""
-    if _bits & ERR:
+    if shown & ERR:
         _emit(ERR, _format(text, args))
 
 
 def warn(text: str, *args: object) -> None:
     """A limit was hit; something is about to go wrong."""
-    if _bits & WARN:
+    if shown & WARN:
         _emit(WARN, _format(text, args))
 
 
 def notice(text: str, *args: object) -> None:
     """Start, listening, loaded, reloaded, stopped."""
-    if _bits & NOTICE:
+    if shown & NOTICE:
         _emit(NOTICE, _format(text, args))
 
 
 def info(text: str, *args: object) -> None:
     """Connections opened, closed with their code, refused."""
-    if _bits & INFO:
+    if shown & INFO:
         _emit(INFO, _format(text, args))
 
 
 def debug(text: str, *args: object) -> None:
     """Frames and states."""
-    if _bits & DEBUG:
+    if shown & DEBUG:
         _emit(DEBUG, _format(text, args))
 
 
 def parser(text: str, *args: object) -> None:
     """What the frame parser sees."""
-    if _bits & PARSER:
+    if shown & PARSER:
         _emit(PARSER, _format(text, args))
 
 
 def header(text: str, *args: object) -> None:
     """Request and response heads."""
-    if _bits & HEADER:
+    if shown & HEADER:
         _emit(HEADER, _format(text, args))
 
 
 def ext(text: str, *args: object) -> None:
     """Extensions."""
-    if _bits & EXT:
+    if shown & EXT:
         _emit(EXT, _format(text, args))
 
 
 def client(text: str, *args: object) -> None:
     """Connecting out."""
-    if _bits & CLIENT:
+    if shown & CLIENT:
         _emit(CLIENT, _format(text, args))
 
 
 def latency(text: str, *args: object) -> None:
     """Slow turns and slow hooks."""
-    if _bits & LATENCY:
+    if shown & LATENCY:
         _emit(LATENCY, _format(text, args))
 
 
 def user(text: str, *args: object) -> None:
     """What plugins say."""
-    if _bits & USER:
+    if shown & USER:
         _emit(USER, _format(text, args))
 
 
@@ -203,7 +203,7 @@ def block(bit: int, heading: str, text: str) -> None:
 
     Every line but the first starts with `| `: text from a peer inside an exception cannot pass for a line of its own.
     """
-    if _bits & bit:
+    if shown & bit:
         _emit(bit, _format(heading, ()))
         for line in text.splitlines():
             _emit(bit, _format("| " + line, ()))
@@ -211,16 +211,16 @@ def block(bit: int, heading: str, text: str) -> None:
 
 def hexdump(data: bytes | bytearray | memoryview, bit: int = DEBUG) -> None:
     """Log bytes as hexadecimal and text, 16 a line; those beyond the first 1024 are only counted."""
-    if not _bits & bit:
+    if not shown & bit:
         return
     view = memoryview(data).cast("B")
-    shown = bytes(view[:_HEXDUMP_BYTES])
-    for start in range(0, len(shown), 16):
-        row = shown[start : start + 16]
+    begin = bytes(view[:_HEXDUMP_BYTES])
+    for start in range(0, len(begin), 16):
+        row = begin[start : start + 16]
         text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
         _emit(bit, f"{start:04x}: {row.hex(' '):<47}  {text}")
-    if len(view) > len(shown):
-        _emit(bit, f"{len(shown):04x}: ... {len(view) - len(shown)} more bytes")
+    if len(view) > len(begin):
+        _emit(bit, f"{len(begin):04x}: ... {len(view) - len(begin)} more bytes")
 
 
 def _format(text: str, args: tuple[object, ...]) -> str:
@@ -486,6 +486,6 @@ class Throttle:
             del self._seen[key]
 
 
-_bits = DEFAULT
+shown = DEFAULT
 _emitter: Emitter = emit_stderr
 _emitting = False

@@ -18,7 +18,7 @@ from wsd.stream import HOLD_OPEN, LOW_WATER, NoPipe, Stream
 from wsd.transport import Pipe
 from wsd.wire import frames
 from wsd.wire.closing import ANSWERING_ENDED, CLOSING, DRAINING, HTTP, LOCAL_CLOSE, OPEN, PUT
-from wsd.wire.mask import mask
+from wsd.wire.fast import frame, mask
 from wsd.wire.parser import Parser
 from wsd.wire.response import Response
 
@@ -38,7 +38,7 @@ _MAY_REJECT: Final = frozenset({"on_verify_authorization", "on_filter_protocol_c
 _MAY_RESPOND: Final = frozenset({"on_http", "on_http_body", "on_http_body_completion"})
 
 # A payload up to here is copied behind its header; a larger one is kept by reference and sent with it by sendmsg.
-_COPY_BYTES: Final = 4096
+COPY_BYTES: Final = 4096
 
 
 # "The masking key needs to be unpredictable; thus, the masking key MUST be derived from a strong source of entropy"
@@ -144,7 +144,8 @@ class Sender(Stream):
         if self._is_delivering:
             self._has_answers = True
         if not self._is_listed:
-            self._list()
+            self._is_listed = True
+            self.context.note_writer(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
         return OK
 
     want_writable = callback_on_writable  # its name while the wsi is HTTP and the role asks
@@ -212,15 +213,16 @@ class Sender(Stream):
 
     def _put_frame(self, first: int, payload: bytes) -> None:
         """Hot: frame what is ready to travel."""
+        if not self._is_client and len(payload) <= COPY_BYTES:
+            self._output.put(frame(first, payload))
+            return
+        header = frames.frame_header(first, len(payload), frames.MASKED if self._is_client else 0)
         if self._is_client:
             # "A client MUST mask all frames that it sends to the server" (5.1); "the client MUST pick a fresh masking
             # key from the set of allowed 32-bit values" (5.3) for each.
             key = next(_keys)
-            header = frames.frame_header(first, len(payload), frames.MASKED) + key
-            payload = mask(payload, key) if payload else b""
-        else:
-            header = frames.frame_header(first, len(payload))
-        if len(payload) <= _COPY_BYTES:
+            header, payload = header + key, mask(payload, key) if payload else b""
+        if len(payload) <= COPY_BYTES:
             self._output.put(header + payload)
         else:
             self._output.put(header)

@@ -63,6 +63,10 @@ class NoPipe:
         """There is no descriptor."""
         return -1
 
+    def send_many(self, buffers: list[bytes | memoryview]) -> int:
+        """There is nobody to take them."""
+        return 0
+
     def close(self) -> None:
         """There is nothing to give back."""
 
@@ -302,13 +306,12 @@ class Stream:
         """Give the output to the kernel; when it refuses, poll for writeability and watch the clock."""
         output = self._output
         was_choked = output.is_choked
-        before = output.taken
         try:
-            output.flush()
+            sent = output.flush()
         except PipeBroken as broken:
             self._lost(str(broken))
             return
-        self.context.counters.bytes_sent += output.taken - before
+        self.context.counters.bytes_sent += sent
         if output.is_choked or was_choked:
             self._choke_changed()
         elif self.held:

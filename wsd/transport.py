@@ -12,15 +12,17 @@ import fcntl
 import select
 import socket
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from wsd.errors import PipeBroken
+from wsd.syscalls import receive, send
 
 if TYPE_CHECKING:
     from wsd.config import Keepalive
     from wsd.tls import TlsInfo
+    from wsd.wire.parser import Piece
 
 # What a selector is asked for and tells, as epoll has it.
 READ: Final = select.EPOLLIN
@@ -38,8 +40,8 @@ MAX_BUFFERS: Final = 1024
 # (16 + 216 bytes) and room for what else it may say.
 PEEK_BYTES: Final = 536
 
-# Up to here, copying buffers into one costs less than the kernel's walk over a vector of them.
-_JOIN_BYTES: Final = 32768
+# Of what one read brought all are taken: as many as it can hold, of the smallest there are (6 bytes each).
+MOST_FRAMES: Final = 1 << 16
 
 _INT: Final = Struct("i")  # what the ioctl fills in
 
@@ -56,7 +58,7 @@ class Pipe(Protocol):
     def fileno(self) -> int: ...
     def receive_into(self, buffer: bytearray) -> int: ...
     def send(self, data: bytes | memoryview) -> int: ...
-    def send_many(self, buffers: Sequence[bytes | memoryview]) -> int: ...
+    def send_many(self, buffers: list[bytes | memoryview]) -> int: ...
     def in_flight(self) -> int: ...
     def shutdown_write(self) -> None: ...
     def close(self) -> None: ...
@@ -76,7 +78,7 @@ class IndirectPipe(Pipe, Protocol):
 class SocketPipe:
     """A connected stream socket as a byte pipe."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_fd", "_sock")
 
     is_direct: ClassVar[bool] = True
     """Whether the descriptor is readable and writable when the bytes are; else the pipe is an `IndirectPipe`."""
@@ -94,10 +96,11 @@ class SocketPipe:
         if sock.gettimeout() != 0:  # else `prepare` has done it, where a failure can be handled
             sock.setblocking(False)
         self._sock = sock
+        self._fd = sock.fileno()
 
     def fileno(self) -> int:
         """The descriptor, or -1 once closed."""
-        return self._sock.fileno()
+        return self._fd
 
     def receive_into(self, buffer: bytearray) -> int:
         """Read what is there: the number of bytes, 0 at the end of the stream, -1 when nothing is there now.
@@ -112,6 +115,23 @@ class SocketPipe:
                 return -1
             raise PipeBroken(text_of(error)) from None
 
+    def receive_frames(self, buffer: bytearray, limit: int, pieces: list[Piece]) -> tuple[int, int]:
+        """Hot: `receive_into`, and the plain frames at the front of what came are parsed in the same call.
+
+        Args:
+            limit: Most bytes that a frame may have.
+            pieces: Gets them; see `wire.twin.parse`.
+
+        Answers what `receive_into` does, and how many bytes these frames took.
+
+        Raises:
+            PipeBroken: the connection was reset or timed out.
+        """
+        answer = receive(self._fd, buffer, limit, MOST_FRAMES, pieces)
+        if answer[0] < -1:
+            raise PipeBroken(name_of_error(-1 - answer[0]))
+        return answer
+
     def send(self, data: bytes | memoryview) -> int:
         """Give `data` to the kernel: how many bytes it took, 0 when it takes none now.
 
@@ -125,14 +145,12 @@ class SocketPipe:
                 return 0
             raise PipeBroken(text_of(error)) from None
 
-    def send_many(self, buffers: Sequence[bytes | memoryview]) -> int:
-        """Give several buffers to the kernel in one call, without joining them; answers and raises as `send`."""
-        try:
-            return self._sock.sendmsg(buffers[:MAX_BUFFERS])
-        except OSError as error:
-            if error.errno in RETRY:
-                return 0
-            raise PipeBroken(text_of(error)) from None
+    def send_many(self, buffers: list[bytes | memoryview]) -> int:
+        """Hot: give several buffers to the kernel in one call; answers and raises as `send`."""
+        sent = send(self._fd, buffers)
+        if sent < 0:
+            raise PipeBroken(name_of_error(-sent))
+        return sent
 
     def in_flight(self) -> int:
         """How many bytes the kernel took and the peer has not acknowledged, roughly; 0 where it does not tell."""
@@ -149,6 +167,7 @@ class SocketPipe:
 
     def close(self) -> None:
         """Give the descriptor back."""
+        self._fd = -1  # the number may be somebody else's in a moment
         give_back(self._sock)
 
     def error_text(self) -> str:
@@ -235,61 +254,51 @@ class Output:
     kernel refused bytes until it has taken all of them; only then is there any use in polling for writeability.
     """
 
-    __slots__ = ("_buffers", "_pipe", "is_choked", "size", "taken")
+    __slots__ = ("_send", "buffers", "is_choked", "size", "taken")
 
     def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self._buffers: list[bytes | memoryview] = []
+        self._send = pipe.send_many
+        self.buffers: list[bytes | memoryview] = []  # what waits; who adds to it by himself adds to `size` too
         self.size = 0  # bytes waiting
         self.taken = 0  # bytes that the kernel took, ever
         self.is_choked = False
 
-    @property
-    def buffers(self) -> Sequence[bytes | memoryview]:
-        """What is waiting, to be looked at."""
-        return self._buffers
-
     def put(self, data: bytes | memoryview) -> None:
         """Add bytes; `data` must not change afterwards."""
-        self._buffers.append(data)
+        self.buffers.append(data)
         self.size += len(data)
 
-    def flush(self) -> None:
-        """Send what is waiting, as far as the kernel takes it.
+    def flush(self) -> int:
+        """Hot: send what is waiting, as far as the kernel takes it; answers how many bytes it took.
 
         Raises:
             PipeBroken: the peer is gone.
         """
         if not self.size:
-            return
-        buffers = self._buffers
-        if len(buffers) == 1:
-            sent = self._pipe.send(buffers[0])
-        elif self.size <= _JOIN_BYTES:
-            sent = self._pipe.send(b"".join(buffers))
-        else:
-            sent = self._pipe.send_many(buffers)
+            return 0
+        sent = self._send(self.buffers)
         self.taken += sent
         if sent == self.size:
-            buffers.clear()
+            self.buffers.clear()
             self.size = 0
             self.is_choked = False
         else:
             self.is_choked = True
             self._drop(sent)
+        return sent
 
     def _drop(self, sent: int) -> None:
         """Forget the first `sent` bytes."""
         self.size -= sent
         whole = 0
-        for buffer in self._buffers:
+        for buffer in self.buffers:
             if sent < len(buffer):
                 break
             sent -= len(buffer)
             whole += 1
-        del self._buffers[:whole]
+        del self.buffers[:whole]
         if sent:
-            self._buffers[0] = memoryview(self._buffers[0])[sent:]
+            self.buffers[0] = memoryview(self.buffers[0])[sent:]
 
 
 def set_keepalive(sock: socket.socket, time_seconds: float, probes: int, interval_seconds: float) -> None:

@@ -9,13 +9,13 @@ is only noted, by whomever; frames leave in the write pass, and the descriptor g
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from wsd import faults, log, ties
 from wsd.errors import PipeBroken, ProtocolError
-from wsd.held import Held
 from wsd.reasons import CLOSE, OK
 from wsd.sender import FAILED
+from wsd.straight import PIECES_PER_TURN, Straight
 from wsd.stream import HOLD_END, HOLD_PLUGIN, HOLD_ROLE, NoPipe
 from wsd.transport import Pipe
 from wsd.wire import frames
@@ -46,17 +46,12 @@ if TYPE_CHECKING:
     from wsd.wire.http import Request
     from wsd.wire.reply import Reply
 
-# Fairness: so many pieces of one wsi are delivered in a turn before the others have theirs.  At some 2 us a piece
-# that is half a millisecond; a read of 64 KiB can hold ten thousand.
-PIECES_PER_TURN: Final = 256
 
-
-class Wsi(Held):
+class Wsi(Straight):
     """One connection, as a plugin sees it.  After `on_closed` every call on it answers CLOSE and none raises."""
 
     __slots__ = (
         "_children",
-        "_piece",
         "identity",
         "listener",
         "menu",
@@ -96,6 +91,7 @@ class Wsi(Held):
         self.parent: Wsi | None = None  # it is tied to, see `ties.py`
         self._children: dict[Wsi, None] | None = None  # that are tied to it
         self._piece: Piece | None = None  # being received
+        self._is_plain = False
 
     # -- facts ----------------------------------------------------------------------------------------------------
 
@@ -449,6 +445,7 @@ class Wsi(Held):
             self._schedule_keepalive(self.context.keepalive.ping_seconds)
         if budget.has_rates or budget.has_clocks:
             self.renew_budget()
+        self._go_straight()
         if binding.hooks.on_established is not None:
             self.call("on_established", binding.hooks.on_established, self)
         if leftover and self._state <= CLOSE_SENT:

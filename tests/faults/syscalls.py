@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 from unittest import mock
@@ -20,6 +21,8 @@ from unittest import mock
 import wsd.connector
 import wsd.descriptor
 import wsd.transport
+from wsd import syscalls
+from wsd.wire.fast import parse
 
 
 def _errnos(names: str) -> tuple[int, ...]:
@@ -189,6 +192,10 @@ class Schedule:
         """What `socket.socket(family, kind)` is to the connector."""
         self.step("socket")
         return FaultySocket(self, family, kind)
+
+    def socket_of(self, fd: int) -> FaultySocket | None:
+        """Which of ours has that number; None: it is somebody else's."""
+        return next((sock for sock in self.sockets if sock.fileno() == fd), None)
 
     @property
     def left_open(self) -> list[FaultySocket]:
@@ -363,6 +370,31 @@ def _size(effect: Effect | None, size: int) -> int:
     return min(size, effect.size) if isinstance(effect, Cut) else size
 
 
+def _receive(schedule: Schedule, fd: int, buffer: bytearray, *rest: Any) -> tuple[int, int]:
+    """`wsd.syscalls.receive` by way of the socket's own method, which asks the schedule."""
+    sock = schedule.socket_of(fd)
+    if sock is None:
+        return syscalls.receive(fd, buffer, *rest)
+    try:
+        size = sock.recv_into(buffer)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        return -1 if number in TRANSIENT else -1 - number, 0
+    return size, parse(buffer, size, *rest)
+
+
+def _send(schedule: Schedule, fd: int, parts: list[Any]) -> int:
+    """`wsd.syscalls.send`, likewise."""
+    sock = schedule.socket_of(fd)
+    if sock is None:
+        return syscalls.send(fd, parts)
+    try:
+        return sock.send(parts[0]) if len(parts) == 1 else sock.sendmsg(parts)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        return 0 if number in TRANSIENT else -number
+
+
 @contextmanager
 def in_charge(schedule: Schedule) -> Iterator[None]:
     """What is called without a socket's method asks the schedule too: the connector's `socket()`, the pipe's ioctl, all
@@ -396,4 +428,6 @@ def in_charge(schedule: Schedule) -> Iterator[None]:
         stack.enter_context(mock.patch.object(wsd.descriptor, "fcntl", instead(fcntl, ioctl=ioctl_of_descriptor)))
         stack.enter_context(mock.patch.object(wsd.connector, "socket", instead(socket, socket=schedule.open)))
         stack.enter_context(mock.patch.object(wsd.transport, "fcntl", instead(fcntl, ioctl=ioctl)))
+        stack.enter_context(mock.patch.object(wsd.transport, "receive", partial(_receive, schedule)))
+        stack.enter_context(mock.patch.object(wsd.transport, "send", partial(_send, schedule)))
         yield

@@ -18,6 +18,7 @@ from wsd import config, control, daemon
 from wsd.cli import cli, main
 from wsd.credentials import Tokens, parse_password_line, parse_token_line
 from wsd.errors import StartError
+from wsd.wire.fast import IMPLEMENTATION
 
 COMMANDS = ["run", "start", "stop", "reload", "status", "check", "plugins"]
 
@@ -50,7 +51,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 def test_the_version_says_what_runs() -> None:
     answer = invoke("--version")
     assert answer.exit_code == 0
-    assert answer.output.startswith(f"wsd {wsd.__version__} (pure Python), CPython 3.")
+    assert answer.output.startswith(f"wsd {wsd.__version__} ({IMPLEMENTATION}), CPython 3.")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -20,6 +20,7 @@ import pytest
 from OpenSSL import SSL
 
 from tests.support.ca import Authority, Issued
+from wsd import tls
 from wsd.errors import PipeBroken
 from wsd.tls import RECORD_BYTES, TRUNCATED, TlsInfo, TlsPipe
 from wsd.transport import ERROR, READ, WRITE
@@ -86,6 +87,15 @@ class Peer:
         except ssl.SSLWantReadError:
             pass
         return heard
+
+
+@pytest.fixture(params=["OpenSSL's own functions", "public calls"], autouse=True)
+def functions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What reads and writes: everything here holds for both."""
+    if request.param == "public calls":
+        monkeypatch.setattr("wsd.tls._HAS_OWN_FUNCTIONS", False)
+    else:
+        assert tls._HAS_OWN_FUNCTIONS
 
 
 class Pair:
@@ -462,9 +472,10 @@ def contrary(opened: tuple[Pair, Peer]) -> Iterator[tuple[TlsPipe, list[type[Exc
     """An open pipe whose OpenSSL is replaced by a script: no real one can be made to want these at will."""
     pipe = opened[0].pipe
     connection, script = pipe.connection, []  # type: ignore[var-annotated]
-    pipe.connection = Contrary(script)  # type: ignore[assignment]
+    ssl_object = pipe._ssl
+    pipe.connection, pipe._ssl = Contrary(script), None  # type: ignore[assignment]
     yield pipe, script
-    pipe.connection = connection
+    pipe.connection, pipe._ssl = connection, ssl_object
 
 
 class TestCrossing:

@@ -29,10 +29,12 @@ class Headers:
     Values are text of one byte per character (latin-1), as they travel.
     """
 
-    __slots__ = ("_items",)
+    __slots__ = ("_index", "_items")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
         self._items: list[tuple[str, str]] = []
+        # Values by lower-case name, made when something is first looked up: a handshake looks up a dozen.
+        self._index: dict[str, list[str]] | None = None
         for name, value in items:
             self.add(name, value)
 
@@ -47,10 +49,11 @@ class Headers:
         if not _VALUE.match(value):
             raise ValueError(f"control or non-latin-1 character in the value of header {name}: {value!r}")
         self._items.append((name, value.strip(" \t")))
+        self._index = None
 
     def set(self, name: str, value: str) -> None:
         """Replace every field of that name by one.  Raises ValueError as `add` does, and then changes nothing."""
-        kept = self._items
+        kept, self._index = self._items, None
         self._items = [item for item in kept if item[0].lower() != name.lower()]
         try:
             self.add(name, value)
@@ -60,24 +63,31 @@ class Headers:
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value of that name."""
-        wanted = name.lower()
-        return next((value for key, value in self._items if key.lower() == wanted), default)
+        values = self._found().get(name.lower())
+        return values[0] if values else default
 
     def get_all(self, name: str) -> list[str]:
         """Every value of that name, in order."""
-        wanted = name.lower()
-        return [value for key, value in self._items if key.lower() == wanted]
+        return list(self._found().get(name.lower(), ()))
+
+    def _found(self) -> dict[str, list[str]]:
+        index = self._index
+        if index is None:
+            index = self._index = {}
+            for name, value in self._items:
+                index.setdefault(name.lower(), []).append(value)
+        return index
 
     def combined(self, name: str) -> str:
         """The values of all lines of that name as one list (RFC 9110 5.3); empty if there is none."""
-        return ", ".join(self.get_all(name))
+        return ", ".join(self._found().get(name.lower(), ()))
 
     def tokens(self, name: str) -> list[str]:
         """The elements of a comma-separated list, lower-cased; empty elements are skipped (RFC 9110 5.6.1)."""
         return [token for part in self.combined(name).split(",") if (token := part.strip(" \t").lower())]
 
     def __contains__(self, name: str) -> bool:
-        return self.get(name) is not None
+        return name.lower() in self._found()
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._items)

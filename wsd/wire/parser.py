@@ -13,6 +13,7 @@ import codecs
 from typing import TYPE_CHECKING, Final
 
 from wsd.errors import ProtocolError
+from wsd.wire.fast import is_utf8, mask, parse
 from wsd.wire.frames import (
     CLOSE_FRAME,
     FIN,
@@ -26,7 +27,6 @@ from wsd.wire.frames import (
     TOO_BIG,
     parse_close,
 )
-from wsd.wire.mask import mask, rotate
 
 if TYPE_CHECKING:
     from wsd.wire.deflate import Inflater
@@ -47,7 +47,7 @@ _CONTROL: Final = 0x08
 # Indexed by opcode.  Section 5.2: 3-7 and B-F are reserved; "If an unknown opcode is received, the receiving endpoint
 # MUST _Fail the WebSocket Connection_".
 _KNOWN: Final = tuple(opcode in (0, 1, 2, 8, 9, 10) for opcode in range(16))
-_LONGEST: Final = 1 << 63  # "the most significant bit MUST be 0"
+_LONGEST: Final = (1 << 63) - 1  # "the most significant bit MUST be 0"
 _new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 
@@ -67,10 +67,12 @@ class Parser:
         failure: What the peer did wrong, once it did; nothing is read after it.
         close: Code and reason of the peer's Close, once it came; nothing is read after it (section 5.5.1).
         has_more: Whether more can be handed out of what was received: call `receive(b"")`.
+        bound: The smaller of both limits in bytes: a whole message within it needs no second look.
+        is_plain: Whether what comes next may be read by `fast.parse`, with `bound` as its limit: it begins with a
+            client's frame, outside of any message, and somebody wants it.
     """
 
     __slots__ = (
-        "_bound",
         "_control",
         "_decoder",
         "_fin",
@@ -83,14 +85,17 @@ class Parser:
         "_key_bytes",
         "_mask_bit",
         "_message",
+        "_offset",
         "_opcode",
         "_received",
         "_remaining",
         "_room",
         "_stash",
+        "bound",
         "close",
         "failure",
         "has_more",
+        "is_plain",
         "max_fragments",
         "max_frame_bytes",
         "max_message_bytes",
@@ -109,6 +114,7 @@ class Parser:
         self.failure: ProtocolError | None = None
         self.close: tuple[int, str] | None = None
         self.has_more = False
+        self.is_plain = not is_client
         self._mask_bit = 0 if is_client else MASKED
         self._key_bytes = 0 if is_client else 4
         self._inflater = inflater
@@ -119,6 +125,7 @@ class Parser:
         self._opcode = 0
         self._fin = False
         self._key = b""
+        self._offset = 0  # how much of its payload was unmasked
         self._remaining = 0
         self._control = b""  # what has come of a control frame's payload
         # The message that is being received; data frames alone touch these.
@@ -139,8 +146,7 @@ class Parser:
         self.max_message_bytes = max_message_bytes
         self.max_fragments = max_fragments
         self.max_frame_bytes = max_frame_bytes
-        # The smaller of both: what stays below it needs no second look.
-        self._bound = min(max_message_bytes or _LONGEST, max_frame_bytes or _LONGEST)
+        self.bound = min(max_message_bytes or _LONGEST, max_frame_bytes or _LONGEST, _LONGEST)
 
     @property
     def held(self) -> int:
@@ -153,6 +159,7 @@ class Parser:
         Nothing is kept, so nothing is limited: a message that would be too large does not hide the Close behind it.
         """
         self._is_skipping = True
+        self.is_plain = False
         self.set_limits(0, _LONGEST, 0)
         if self.has_more:
             self.has_more = False
@@ -165,6 +172,12 @@ class Parser:
         rest is to be fetched with `receive(b"")`.  Never raises for what a peer sent.
         """
         pieces: list[Piece] = []
+        at = 0
+        if self.is_plain:
+            size = len(data)
+            at = parse(data, size, self.bound, size, pieces)
+            if at == size:
+                return pieces
         if self.failure is None and self.close is None:
             self._room = INFLATE_BYTES
             try:
@@ -173,23 +186,26 @@ class Parser:
                 if self.has_more:
                     self._stash += bytes(data)
                 else:
-                    self._parse(data, pieces)
+                    self._parse(data, at, pieces)
             except ProtocolError as failure:
                 # Without the tracebacks, whose frames hold us and all that we hold: such a ring would stay in memory
                 # until the garbage collector comes by.
                 failure.__context__ = None
                 self.failure = failure.with_traceback(None)
                 self.has_more = False
+            self.is_plain = self._mask_bit != 0 and not (
+                self._message or self._remaining or self._stash or self._is_skipping or self.failure or self.close
+            )
         return pieces
 
-    def _parse(self, data: bytes | memoryview, pieces: list[Piece]) -> None:
-        """Hot: one pass over what one read brought; the whole small frame is the straight way through."""
+    def _parse(self, data: bytes | memoryview, at: int, pieces: list[Piece]) -> None:
+        """Everything but plain frames: one pass over what one read brought, from index `at`."""
         if self._stash:
             data = self._stash + bytes(data)
             self._stash = b""
-        at, end = 0, len(data)
+        end = len(data)
         if self._remaining:
-            at = self._continue_frame(data, 0, end, pieces)
+            at = self._continue_frame(data, at, end, pieces)
         while at < end and self.close is None:
             if end - at < 2 or self.has_more:
                 self._stash = bytes(data[at:])
@@ -205,10 +221,10 @@ class Parser:
                     return
                 length = int.from_bytes(data[at + 2 : at + 2 + size], "big")
                 # "the minimal number of bytes MUST be used to encode the length"
-                if length < 126 or (size == 8 and not 65536 <= length < _LONGEST):
+                if length < 126 or (size == 8 and not 65536 <= length <= _LONGEST):
                     raise ProtocolError(PROTOCOL_ERROR, "bad length")
                 payload_at += size
-            if not head & _CONTROL and (self._received if self._message else 0) + length > self._bound:
+            if not head & _CONTROL and (self._received if self._message else 0) + length > self.bound:
                 self._check_size(head, length)
             if end < payload_at:
                 self._stash = bytes(data[at:])
@@ -222,6 +238,7 @@ class Parser:
                 self._payload((mask(payload, key) if key else bytes(payload)) if length else b"", pieces)
             else:
                 self._remaining = length
+                self._offset = 0
                 at = self._continue_frame(data, payload_at, end, pieces)
 
     def _check_start(self, head: int, second: int) -> None:
@@ -288,8 +305,8 @@ class Parser:
         if size:
             self._remaining -= size
             if self._key:
-                chunk = mask(data[at : at + size], self._key)
-                self._key = rotate(self._key, size)
+                chunk = mask(data[at : at + size], self._key, self._offset)
+                self._offset += size
             else:
                 chunk = bytes(data[at : at + size])
             self._payload(chunk, pieces)
@@ -367,12 +384,8 @@ class Parser:
         """Section 8.1, at the first byte that cannot be right; a character may be cut anywhere between pieces."""
         decoder = self._decoder
         if self._first and final and decoder is None:
-            if chunk.isascii():
-                return
-            try:
-                chunk.decode()
-            except UnicodeDecodeError:
-                raise ProtocolError(INVALID_PAYLOAD, "text is not UTF-8") from None
+            if not is_utf8(chunk):
+                raise ProtocolError(INVALID_PAYLOAD, "text is not UTF-8")
             return
         if decoder is None:
             decoder = self._decoder = _new_decoder()

@@ -1,0 +1,50 @@
+"""The C functions beside their Python twins, whichever of them wsd itself runs on."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from wsd import syscalls
+from wsd.wire import twin
+
+
+def find_native() -> ModuleType | None:
+    """The extension, loaded aside if WSD_PURE keeps wsd from it; None: it was not compiled."""
+    spec = importlib.util.find_spec("wsd._native")
+    if spec is None or spec.loader is None:
+        return None
+    with mock.patch.dict(os.environ):
+        os.environ.pop("WSD_PURE", None)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return module
+
+
+NATIVE = find_native()
+
+
+def require_native() -> Any:
+    """The extension; without it the test is skipped, saying how to get it.  With CI=true a skip is a failure."""
+    if NATIVE is None:
+        pytest.skip("wsd/_native.c is not compiled: apt-get install gcc python3-dev, then make test anew")
+    return NATIVE
+
+
+class Twins:
+    """The Python functions under the names that they have in C."""
+
+    mask = staticmethod(twin.mask)
+    is_utf8 = staticmethod(twin.is_utf8)
+    parse = staticmethod(twin.parse)
+    frame = staticmethod(twin.frame)
+    receive = staticmethod(syscalls.receive_in_python)
+    send = staticmethod(syscalls.send_in_python)
+
+
+TWINS: Any = Twins

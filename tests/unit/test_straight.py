@@ -1,0 +1,211 @@
+"""The straight way against the long one: the same bytes, the same hooks, in the same order.
+
+Each conversation is played twice, in one thread over a socketpair: on a connection as it is, and on one that goes the
+long way because it is told that it is not plain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.client import BINARY, CONTINUATION, PING, TEXT, close_frame, frame, upgrade_request
+from tests.support.logged import logged
+from wsd import log
+from wsd.config import Keepalive, Limits
+from wsd.context import Context
+from wsd.protocol import Protocol
+from wsd.straight import PIECES_PER_TURN
+
+Play = list[bytes]
+
+
+class Noting(Protocol):
+    """Notes every call, and echoes in `on_writeable`; `act` is done with each piece."""
+
+    name = "noting"
+
+    def __init__(
+        self, act: Callable[[Any, bytes], Any] | None = None, writes: Callable[[Any], Any] | None = None
+    ) -> None:
+        self.calls: list[Any] = []
+        self.act = act
+        self.writes = writes
+
+    def on_receive(self, wsi: Any, data: bytes) -> Any:
+        facts = wsi.is_first_fragment, wsi.is_final_fragment, wsi.remaining_packet_payload, wsi.frame_is_binary
+        self.calls.append(("receive", data, *facts))
+        wsi.session.append((data, BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment))
+        wsi.callback_on_writable()
+        return self.act(wsi, data) if self.act else None
+
+    Session = list
+
+    def on_writeable(self, wsi: Any) -> Any:
+        self.calls.append("writeable")
+        if self.writes:
+            return self.writes(wsi)
+        while wsi.session and not wsi.send_pipe_choked:
+            wsi.write(*wsi.session.pop(0))
+        return None
+
+    def on_pong(self, wsi: Any, payload: bytes) -> None:
+        self.calls.append(("pong", payload))
+
+    def on_closed(self, wsi: Any, code: int, close_reason: str) -> None:
+        self.calls.append(("closed", code, close_reason))
+
+
+def played(protocol: Noting, parts: Play, *, straight: bool, limits: Limits | None = None) -> tuple[list[Any], bytes]:
+    """What the plugin was told, and what its peer got, where each of `parts` comes in one read."""
+    with Context([protocol], keepalive=Keepalive(ping_seconds=0), limits=limits) as context:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.setblocking(False)
+            wsi = context.adopt_socket(ours, protocol)
+            theirs.send(upgrade_request())
+            context.service(0)
+            head = theirs.recv(65536)
+            assert head.startswith(b"HTTP/1.1 101 ")
+            assert wsi._is_plain
+            if not straight:
+                wsi._is_plain = False
+            heard = b""
+            for part in parts:
+                with contextlib.suppress(BrokenPipeError):  # it is over
+                    theirs.send(part)
+                for _ in range(6):
+                    context.service(0)
+                    heard += heard_by(theirs)
+            calls, protocol.calls = protocol.calls, []
+            return calls, heard
+
+
+def heard_by(sock: socket.socket) -> bytes:
+    with contextlib.suppress(BlockingIOError, ConnectionResetError):
+        return sock.recv(1 << 20)
+    return b""
+
+
+def both(make: Callable[[], Noting], parts: Play, limits: Limits | None = None) -> list[Any]:
+    """Play it both ways, and give what both were told."""
+    ways = [played(make(), parts, straight=straight, limits=limits) for straight in (True, False)]
+    assert ways[0] == ways[1]
+    return ways[0][0]
+
+
+HELLO = frame(TEXT, "hello")
+
+CONVERSATIONS = {
+    "one": [HELLO],
+    "many in one read": [HELLO * 40],
+    "more than a turn takes": [frame(BINARY, b"x") * (PIECES_PER_TURN + 50)],
+    "empty ones": [frame(TEXT) + frame(BINARY) + HELLO],
+    "all sizes": [frame(BINARY, bytes(size)) for size in (0, 1, 125, 126, 4096, 4097, 65000, 70_000)],
+    "cut in the middle": [HELLO[:3], HELLO[3:] + HELLO[:1], HELLO[1:]],
+    "plain ones behind a fragment": [frame(TEXT, "a", final=False) + frame(CONTINUATION, "b") + HELLO],
+    "a fragment behind plain ones": [HELLO * 2 + frame(TEXT, "a", final=False), frame(CONTINUATION, "b"), HELLO],
+    "pings between": [HELLO + frame(PING, b"1") + HELLO, frame(PING, b"2"), HELLO],
+    "a Close behind": [HELLO * 3 + close_frame(4000, "bye")],
+    "behind a Close": [close_frame(4000) + HELLO],
+    "not masked": [HELLO + frame(TEXT, "x", mask=None)],
+    "no UTF-8": [HELLO + frame(TEXT, b"\xff") + HELLO],
+    "a reserved bit": [HELLO + frame(TEXT, "x", rsv=4)],
+    "the end of the stream": [HELLO, b""],
+}
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_the_same_as_the_long_way(name: str) -> None:
+    both(Noting, CONVERSATIONS[name])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_same_for_anything(seed: int) -> None:
+    """Frames of all kinds, cut anywhere."""
+    source = random.Random(seed)
+    kinds = [
+        lambda: frame(TEXT, "é" * source.randrange(200)),
+        lambda: frame(BINARY, source.randbytes(source.choice([1, 64, 5000]))),
+        lambda: frame(PING, source.randbytes(source.randrange(126))),
+        lambda: frame(TEXT, "a", final=False) + frame(CONTINUATION, "b" * source.randrange(9)),
+    ]
+    stream = b"".join(source.choice(kinds)() for _ in range(40))
+    parts = []
+    while stream:
+        size = source.choice([1, 10, 100, 3000])
+        parts.append(stream[:size])
+        stream = stream[size:]
+    assert both(Noting, parts)
+
+
+def test_a_limit_on_messages() -> None:
+    assert both(Noting, [HELLO + frame(TEXT, "x" * 101) + HELLO], Limits(max_message_bytes=100))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(lambda wsi, data: -1, id="answers CLOSE"),
+        pytest.param(lambda wsi, data: True, id="answers True"),
+        pytest.param(lambda wsi, data: wsi.close(4001, "enough") and None, id="closes"),
+        pytest.param(lambda wsi, data: wsi.abort(), id="aborts"),
+        pytest.param(lambda wsi, data: wsi.rx_flow_control(False) and None, id="pauses"),
+        pytest.param(lambda wsi, data: wsi.send("from everywhere") and None, id="sends"),
+        pytest.param(lambda wsi, data: 1 / 0, id="raises"),
+        pytest.param(lambda wsi, data: wsi.ping(b"?") and None, id="pings"),
+    ],
+)
+def test_whatever_a_plugin_does_with_a_message(act: Callable[[Any, bytes], Any]) -> None:
+    with logged(0):
+        assert both(lambda: Noting(act), [HELLO * 5, HELLO])
+
+
+def fragments(wsi: Any) -> None:
+    wsi.write("a", final=False)
+    wsi.write(b"b")
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        pytest.param(lambda wsi: wsi.write("text"), id="text"),
+        pytest.param(lambda wsi: wsi.write(bytearray(b"mutable")), id="mutable"),
+        pytest.param(lambda wsi: wsi.write(b"as text", TEXT), id="bytes as text"),
+        pytest.param(lambda wsi: wsi.write(bytes(5000)), id="long"),
+        pytest.param(fragments, id="fragments"),
+        pytest.param(lambda wsi: wsi.write(b"x", 9), id="a wrong opcode"),
+        pytest.param(lambda wsi: wsi.callback_on_writable(), id="asks again"),
+        pytest.param(lambda wsi: wsi.close(4002), id="closes"),
+        pytest.param(lambda wsi: -1, id="answers CLOSE"),
+        pytest.param(lambda wsi: 1 / 0, id="raises"),
+        pytest.param(lambda wsi: wsi.send("queued") and None, id="sends"),
+        pytest.param(lambda wsi: None, id="nothing"),
+    ],
+)
+def test_whatever_a_plugin_writes(writes: Callable[[Any], Any]) -> None:
+    with logged(0):
+        assert both(lambda: Noting(writes=writes), [HELLO, HELLO * 2])
+
+
+def test_who_wants_to_see_pieces_sees_all_of_them() -> None:
+    with logged(log.PARSER) as lines:
+        played(Noting(), [HELLO * 3], straight=True)
+    assert len(lines) == 3
+
+
+def test_what_is_counted_is_not_plain() -> None:
+    protocol = Noting()
+    with Context([protocol], limits=Limits(max_messages_per_second=1000)) as context:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            wsi = context.adopt_socket(ours, protocol)
+            theirs.send(upgrade_request())
+            context.service(0)
+            assert wsi.is_established
+            assert not wsi._is_plain

@@ -1,0 +1,499 @@
+/*
+ * What a server does with every byte and every message, in C: masking, whole frames in and out, UTF-8, and the two
+ * system calls around them.
+ *
+ * Optional: wsd/wire/twin.py and wsd/syscalls.py have the same functions in Python, which say what each of them does,
+ * and with which the tests hold these equal.  There is no policy here: limits are arguments, and what is not the plain
+ * case (a whole, unfragmented, uncompressed, masked data frame) is left to wsd/wire/parser.py, with its checks.
+ *
+ * The GIL is kept throughout: no call waits.  Between the moment when an address is taken from an object and its last
+ * use no Python code runs, or the object is held by a buffer or a reference of ours.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* RFC 6455 5.2. */
+enum { FIN_TEXT = 0x81, FIN_BINARY = 0x82, OPCODE_BITS = 0x0F, MASKED = 0x80, LENGTH_BITS = 0x7F };
+enum { KEY_BYTES = 4, SHORT_HEADER = 2, MEDIUM_HEADER = 4, LONG_HEADER = 10 };
+
+/* Linux takes at most this many buffers in one sendmsg (UIO_MAXIOV). */
+enum { MAX_BUFFERS = 1024 };
+
+/* Up to here, copying buffers into one costs less than the kernel's walk over a vector of them. */
+enum { JOIN_BYTES = 32768 };
+
+/* A bit for each of eight bytes, set if that byte is not ASCII. */
+static const uint64_t NOT_ASCII = UINT64_C(0x8080808080808080);
+
+/* -- bytes -------------------------------------------------------------------------------------------------------- */
+
+/* Writes `size` bytes of `in`, xor the key from its byte `offset` on, to `out`; answers whether all of them are ASCII.
+ * Eight at a time, which the compiler makes into sixteen and more. */
+static int unmask(unsigned char *restrict out, const unsigned char *restrict in, Py_ssize_t size,
+                  const unsigned char *key, size_t offset)
+{
+    unsigned char repeated[8];
+    uint64_t pattern, word, seen = 0;
+    Py_ssize_t at = 0;
+
+    for (size_t i = 0; i < sizeof repeated; i++) {
+        repeated[i] = key[(offset + i) % KEY_BYTES];
+    }
+    memcpy(&pattern, repeated, sizeof pattern);
+    for (; size - at >= (Py_ssize_t)sizeof word; at += (Py_ssize_t)sizeof word) {
+        memcpy(&word, in + at, sizeof word);
+        word ^= pattern;
+        seen |= word;
+        memcpy(out + at, &word, sizeof word);
+    }
+    for (size_t i = 0; at < size; at++, i++) {
+        out[at] = (unsigned char)(in[at] ^ repeated[i]);
+        seen |= out[at];
+    }
+    return (seen & NOT_ASCII) == 0;
+}
+
+/* Reports whether the bytes are UTF-8 by the table of RFC 3629, section 4: nothing longer than need be, no surrogates,
+ * nothing above U+10FFFF. */
+static int is_valid_utf8(const unsigned char *at, Py_ssize_t size)
+{
+    const unsigned char *end = at + size;
+    uint64_t word;
+
+    while (at < end) {
+        unsigned char first = *at, low, high;
+        Py_ssize_t length;
+
+        if (first < 0x80) {
+            while (end - at >= (Py_ssize_t)sizeof word && (memcpy(&word, at, sizeof word), !(word & NOT_ASCII))) {
+                at += sizeof word;
+            }
+            while (at < end && *at < 0x80) {
+                at++;
+            }
+            continue;
+        }
+        length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+        low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+        high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+        if (first < 0xC2 || first > 0xF4 || end - at < length || at[1] < low || at[1] > high
+            || (length > 2 && (at[2] & 0xC0) != 0x80) || (length > 3 && (at[3] & 0xC0) != 0x80)) {
+            return 0;
+        }
+        at += length;
+    }
+    return 1;
+}
+
+/* An unsigned number of `size` bytes, the most significant one first. */
+static uint64_t big_endian(const unsigned char *at, int size)
+{
+    uint64_t number = 0;
+    for (int i = 0; i < size; i++) {
+        number = number << 8 | at[i];
+    }
+    return number;
+}
+
+/* -- frames ------------------------------------------------------------------------------------------------------- */
+
+/* Reads the header of a frame of which `there` bytes have come.  If the frame is one of the plain case, is within the
+ * limit and has come whole, answers where its payload begins, and its size; else 0. */
+static Py_ssize_t plain_frame(const unsigned char *at, Py_ssize_t there, Py_ssize_t limit, Py_ssize_t *size)
+{
+    Py_ssize_t begin = SHORT_HEADER;
+    uint64_t length;
+    if (there < SHORT_HEADER + KEY_BYTES || (at[0] != FIN_TEXT && at[0] != FIN_BINARY) || !(at[1] & MASKED)) {
+        return 0;
+    }
+    length = at[1] & LENGTH_BITS;
+    if (length >= 126) {
+        begin = length == 126 ? MEDIUM_HEADER : LONG_HEADER;
+        if (there < begin + KEY_BYTES) {
+            return 0;
+        }
+        length = big_endian(at + SHORT_HEADER, (int)(begin - SHORT_HEADER));
+        /* "the minimal number of bytes MUST be used to encode the length" */
+        if (length < (begin == MEDIUM_HEADER ? UINT64_C(126) : UINT64_C(65536))) {
+            return 0;
+        }
+    }
+    begin += KEY_BYTES;
+    if (length > (uint64_t)(there - begin) || (limit && length > (uint64_t)limit)) {
+        return 0;
+    }
+    *size = (Py_ssize_t)length;
+    return begin;
+}
+
+/* Appends `(opcode, payload, True, True, 0)` to the list, and takes over the reference to `payload`; 0, or -1 with an
+ * exception. */
+static int append_piece(PyObject *pieces, long opcode, PyObject *payload)
+{
+    PyObject *kind = PyLong_FromLong(opcode), *rest = PyLong_FromLong(0), *piece = NULL;
+    int failed;
+    if (kind != NULL && rest != NULL) {
+        piece = PyTuple_Pack(5, kind, payload, Py_True, Py_True, rest);
+    }
+    Py_XDECREF(kind);
+    Py_XDECREF(rest);
+    Py_DECREF(payload);
+    failed = piece == NULL ? -1 : PyList_Append(pieces, piece);
+    Py_XDECREF(piece);
+    return failed;
+}
+
+/* `parse` on bytes: how many the frames took, or -1 with an exception. */
+static Py_ssize_t parse_frames(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t most,
+                               PyObject *pieces)
+{
+    Py_ssize_t at = 0;
+    for (; most > 0; most--) {
+        Py_ssize_t length = 0, begin = plain_frame(bytes + at, size - at, limit, &length);
+        const unsigned char *masked = bytes + at + begin;
+        unsigned char *plain;
+        PyObject *payload;
+
+        if (begin == 0) {
+            break;
+        }
+        payload = PyBytes_FromStringAndSize(NULL, length);
+        if (payload == NULL) {
+            return -1;
+        }
+        plain = (unsigned char *)PyBytes_AS_STRING(payload);
+        /* The empty object is everybody's and not to be written to; one that was asked for with NULL is ours alone. */
+        if (length && !unmask(plain, masked, length, masked - KEY_BYTES, 0) && bytes[at] == FIN_TEXT
+            && !is_valid_utf8(plain, length)) {
+            Py_DECREF(payload);
+            break;
+        }
+        if (append_piece(pieces, bytes[at] & OPCODE_BITS, payload) < 0) {
+            return -1;
+        }
+        at += begin + length;
+    }
+    return at;
+}
+
+/* -- arguments ---------------------------------------------------------------------------------------------------- */
+
+static int check_count(const char *name, Py_ssize_t count, Py_ssize_t wanted)
+{
+    if (count == wanted) {
+        return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, wanted, count);
+    return -1;
+}
+
+/* A number that counts something: at least 0. */
+static int take_size(PyObject *argument, const char *name, Py_ssize_t *size)
+{
+    *size = PyLong_AsSsize_t(argument);
+    if (*size >= 0) {
+        return 0;
+    }
+    if (!PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "%s is negative", name);
+    }
+    return -1;
+}
+
+/* The number of a descriptor; the kernel says what is wrong with one that is not open, or negative. */
+static int take_descriptor(PyObject *argument, int *fd)
+{
+    Py_ssize_t number = PyLong_AsSsize_t(argument);
+    if (number == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (number < INT_MIN || number > INT_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "no descriptor has such a number");
+        return -1;
+    }
+    *fd = (int)number;
+    return 0;
+}
+
+static int check_list(PyObject *argument, const char *name)
+{
+    if (!PyList_Check(argument)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a list", name);
+        return -1;
+    }
+    return 0;
+}
+
+/* -- the functions ------------------------------------------------------------------------------------------------ */
+
+static PyObject *native_mask(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    Py_ssize_t offset = 0;
+    Py_buffer data;
+    PyObject *key, *masked;
+
+    if (count != 3 && check_count("mask", count, 2) < 0) {
+        return NULL;
+    }
+    key = arguments[1];
+    if (!PyBytes_Check(key)) {
+        PyErr_SetString(PyExc_TypeError, "the key must be bytes");
+        return NULL;
+    }
+    if (PyBytes_GET_SIZE(key) != KEY_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "a masking key is 4 bytes");
+        return NULL;
+    }
+    if (count == 3 && take_size(arguments[2], "offset", &offset) < 0) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(arguments[0], &data, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    masked = PyBytes_FromStringAndSize(NULL, data.len);
+    if (masked != NULL && data.len) {
+        unmask((unsigned char *)PyBytes_AS_STRING(masked), data.buf, data.len,
+               (const unsigned char *)PyBytes_AS_STRING(key), (size_t)offset);
+    }
+    PyBuffer_Release(&data);
+    return masked;
+}
+
+static PyObject *native_is_utf8(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    Py_buffer data;
+    int answer;
+    if (PyObject_GetBuffer(argument, &data, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    answer = data.len == 0 || is_valid_utf8(data.buf, data.len);
+    PyBuffer_Release(&data);
+    return PyBool_FromLong(answer);
+}
+
+static PyObject *native_parse(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    Py_ssize_t size, limit, most, taken = -1;
+    Py_buffer buffer;
+    if (check_count("parse", count, 5) < 0 || take_size(arguments[1], "size", &size) < 0
+        || take_size(arguments[2], "limit", &limit) < 0 || take_size(arguments[3], "most", &most) < 0
+        || check_list(arguments[4], "pieces") < 0 || PyObject_GetBuffer(arguments[0], &buffer, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    if (size > buffer.len) {
+        PyErr_SetString(PyExc_ValueError, "size is more than the buffer holds");
+    } else if (size == 0) {
+        taken = 0;
+    } else {
+        taken = parse_frames(buffer.buf, size, limit, most, arguments[4]);
+    }
+    PyBuffer_Release(&buffer);
+    return taken < 0 ? NULL : PyLong_FromSsize_t(taken);
+}
+
+static PyObject *native_frame(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    Py_ssize_t first, size, header = SHORT_HEADER;
+    unsigned char *at;
+    PyObject *frame, *payload;
+
+    if (check_count("frame", count, 2) < 0 || take_size(arguments[0], "first", &first) < 0) {
+        return NULL;
+    }
+    payload = arguments[1];
+    if (first > 0xFF) {
+        PyErr_SetString(PyExc_ValueError, "first is more than a byte");
+        return NULL;
+    }
+    if (!PyBytes_Check(payload)) {
+        PyErr_SetString(PyExc_TypeError, "the payload must be bytes");
+        return NULL;
+    }
+    size = PyBytes_GET_SIZE(payload);
+    if (size > 125) {
+        header = size < 65536 ? MEDIUM_HEADER : LONG_HEADER;
+    }
+    frame = PyBytes_FromStringAndSize(NULL, header + size);
+    if (frame == NULL) {
+        return NULL;
+    }
+    at = (unsigned char *)PyBytes_AS_STRING(frame);
+    at[0] = (unsigned char)first;
+    at[1] = (unsigned char)(header == SHORT_HEADER ? size : header == MEDIUM_HEADER ? 126 : 127);
+    for (Py_ssize_t i = SHORT_HEADER; i < header; i++) {
+        at[i] = (unsigned char)((uint64_t)size >> (8 * (header - 1 - i)) & 0xFF);
+    }
+    memcpy(at + header, PyBytes_AS_STRING(payload), (size_t)size);
+    return frame;
+}
+
+static PyObject *native_receive(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    Py_ssize_t limit, most, received, taken = 0;
+    PyObject *came, *took, *answer;
+    Py_buffer buffer;
+    int fd;
+
+    if (check_count("receive", count, 5) < 0 || take_descriptor(arguments[0], &fd) < 0
+        || take_size(arguments[2], "limit", &limit) < 0 || take_size(arguments[3], "most", &most) < 0
+        || check_list(arguments[4], "pieces") < 0 || PyObject_GetBuffer(arguments[1], &buffer, PyBUF_WRITABLE) < 0) {
+        return NULL;
+    }
+    if (buffer.len == 0) {
+        PyBuffer_Release(&buffer);
+        PyErr_SetString(PyExc_ValueError, "an empty buffer: nothing received would look like the end");
+        return NULL;
+    }
+    received = recv(fd, buffer.buf, (size_t)buffer.len, MSG_DONTWAIT);
+    if (received > 0) {
+        taken = parse_frames(buffer.buf, received, limit, most, arguments[4]);
+    } else if (received < 0) {
+        received = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? -1 : -1 - (Py_ssize_t)errno;
+    }
+    PyBuffer_Release(&buffer);
+    if (taken < 0) {
+        return NULL;
+    }
+    came = PyLong_FromSsize_t(received);
+    took = PyLong_FromSsize_t(taken);
+    answer = came != NULL && took != NULL ? PyTuple_Pack(2, came, took) : NULL;
+    Py_XDECREF(came);
+    Py_XDECREF(took);
+    return answer;
+}
+
+/* Where the bytes of a part are; 0, or -1 with an exception.  The part must live, and stay as it is, until they have
+ * been used: neither kind of object runs Python code here, and the list has a reference. */
+static int part_bytes(PyObject *part, struct iovec *bytes)
+{
+    Py_buffer view;
+    if (PyBytes_Check(part)) {
+        bytes->iov_base = PyBytes_AS_STRING(part);
+        bytes->iov_len = (size_t)PyBytes_GET_SIZE(part);
+        return 0;
+    }
+    if (!PyMemoryView_Check(part)) {
+        PyErr_SetString(PyExc_TypeError, "a part must be bytes or a memoryview");
+        return -1;
+    }
+    if (PyObject_GetBuffer(part, &view, PyBUF_SIMPLE) < 0) {
+        return -1;
+    }
+    bytes->iov_base = view.buf;
+    bytes->iov_len = (size_t)view.len;
+    PyBuffer_Release(&view);
+    return 0;
+}
+
+/* Gives the kernel what the vectors hold, `size` bytes, in one call; as send(2). */
+static Py_ssize_t send_vectors(int fd, struct iovec *vectors, size_t count, size_t size)
+{
+    unsigned char joined[JOIN_BYTES];
+    struct msghdr message = {0};
+    size_t at = 0;
+
+    if (count == 1) {
+        return send(fd, vectors[0].iov_base, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    if (size > sizeof joined) {
+        message.msg_iov = vectors;
+        message.msg_iovlen = count;
+        return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    for (size_t i = 0; i < count; i++) {
+        memcpy(joined + at, vectors[i].iov_base, vectors[i].iov_len);
+        at += vectors[i].iov_len;
+    }
+    return send(fd, joined, at, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static PyObject *native_send(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    struct iovec vectors[MAX_BUFFERS];
+    size_t used = 0, size = 0;
+    Py_ssize_t sent;
+    PyObject *parts;
+    int fd;
+
+    if (check_count("send", count, 2) < 0 || take_descriptor(arguments[0], &fd) < 0
+        || check_list(arguments[1], "parts") < 0) {
+        return NULL;
+    }
+    parts = arguments[1];
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(parts) && used < MAX_BUFFERS; i++) {
+        if (part_bytes(PyList_GET_ITEM(parts, i), &vectors[used]) < 0) {
+            return NULL;
+        }
+        if (vectors[used].iov_len > (size_t)PY_SSIZE_T_MAX - size) {
+            break; /* many views of the same memory: the sum is more than a call can take */
+        }
+        size += vectors[used].iov_len;
+        used += vectors[used].iov_len != 0;
+    }
+    if (size == 0) {
+        return PyLong_FromLong(0);
+    }
+    sent = send_vectors(fd, vectors, used, size);
+    if (sent < 0) {
+        sent = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -(Py_ssize_t)errno;
+    }
+    return PyLong_FromSsize_t(sent);
+}
+
+/* -- the module --------------------------------------------------------------------------------------------------- */
+
+/* By way of void (*)(void), which a compiler that is asked to warn lets pass: CPython casts it back by the flags. */
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef methods[] = {
+    {"mask", FAST(native_mask), METH_FASTCALL, PyDoc_STR("mask(data, key, offset=0, /)")},
+    {"is_utf8", native_is_utf8, METH_O, PyDoc_STR("is_utf8(data, /)")},
+    {"parse", FAST(native_parse), METH_FASTCALL, PyDoc_STR("parse(buffer, size, limit, most, pieces, /)")},
+    {"frame", FAST(native_frame), METH_FASTCALL, PyDoc_STR("frame(first, payload, /)")},
+    {"receive", FAST(native_receive), METH_FASTCALL, PyDoc_STR("receive(fd, buffer, limit, most, pieces, /)")},
+    {"send", FAST(native_send), METH_FASTCALL, PyDoc_STR("send(fd, parts, /)")},
+    {NULL, NULL, 0, NULL},
+};
+
+/* WSD_PURE=1 has wsd run without what is here.  Asked for in this place, since those who import it are pure and know
+ * no environment. */
+static int refuse_if_unwanted(PyObject *Py_UNUSED(module))
+{
+    const char *pure = getenv("WSD_PURE");
+    if (pure == NULL || *pure == '\0' || strcmp(pure, "0") == 0) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_ImportError, "WSD_PURE is set");
+    return -1;
+}
+
+/* ISO C has no pointer to a function among the objects; POSIX and CPython do. */
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)(intptr_t)refuse_if_unwanted},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "wsd._native",
+    .m_doc = PyDoc_STR("See wsd/wire/twin.py and wsd/syscalls.py, which do the same."),
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__native(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,210 @@
+"""The straight way of nearly every message: whole, uncompressed, on a socket of its own, and nothing stands against it.
+
+Owns three functions that are the same as those behind them, written out: `on_events` with `_read` and `_deliver`,
+`write`, and `service_write`.  A call of Python costs as much as framing a small message, and a message takes this way
+in 430 bytecodes, where the long way takes 850.  So what bends style is in this file, and `bench/` has the figures.
+
+Whatever is not plain goes the long way, which does everything: what is here must do the same, only sooner.  Must not
+know anything that is not on that way: compression, fragments, control frames, rates, closing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from wsd import faults, log
+from wsd.errors import PipeBroken
+from wsd.held import Held
+from wsd.reasons import OK
+from wsd.sender import COPY_BYTES
+from wsd.stream import LOW_WATER
+from wsd.transport import READ, SocketPipe
+from wsd.wire import frames
+from wsd.wire.closing import OPEN
+from wsd.wire.fast import frame
+
+if TYPE_CHECKING:
+    from wsd.wire.broadcast import Broadcast
+    from wsd.wire.parser import Parser, Piece
+
+# Fairness: so many pieces of one wsi are delivered in a turn before the others have theirs.  At some 2 us a piece
+# that is half a millisecond; a read of 64 KiB can hold ten thousand.
+PIECES_PER_TURN: Final = 256
+
+_FIN: Final = frames.FIN
+_BINARY: Final = frames.BINARY
+_FIN_BINARY: Final = frames.FIN | frames.BINARY
+# How a message may begin; None: by the type of its data.
+_OPCODES: Final = (frames.BINARY, frames.TEXT, None)
+
+
+class Straight(Held):
+    """A connection on which plain messages take the straight way."""
+
+    __slots__ = ("_is_plain", "_piece")
+
+    _is_plain: bool
+    """A server's WebSocket without compression, of which no messages are counted."""
+
+    _piece: Piece | None
+
+    def _deliver(self, pieces: list[Piece], at: int) -> None:
+        """The long way from pieces to the plugin."""
+        raise NotImplementedError
+
+    def _end_of_input(self) -> None:
+        """The peer's stream has ended."""
+        raise NotImplementedError
+
+    def _go_straight(self) -> None:
+        """The connection has just been established; or something was switched on or off that is not on this way."""
+        self._is_plain = not self._is_client and self._deflater is None and self._meter is None
+        if self._is_plain and type(self._pipe) is SocketPipe:
+            self.context.listen_to(self._pipe.fileno(), self.on_open_events)
+
+    def renew_budget(self) -> None:
+        """As of `Timed`; messages may be counted from here on, or no longer."""
+        super().renew_budget()
+        if self._parser is not None:
+            self._go_straight()
+
+    def on_open_events(self, mask: int) -> None:
+        """Hot: `on_events`; one call receives and parses, and each message goes to the plugin at once."""
+        parser: Parser = self._parser  # type: ignore[assignment]  # established, and not reaped
+        if not (
+            mask == READ
+            and self._state == OPEN
+            and self._is_plain
+            and not self._hold
+            and self._backlog is None
+            and parser.is_plain
+        ):
+            self.on_events(mask)
+            return
+        context = self.context
+        pieces: list[Piece] = []
+        try:
+            # A descriptor, which has no such method, is never a WebSocket.
+            size, taken = self._pipe.receive_frames(context.buffer, parser.bound, pieces)  # type: ignore[attr-defined]
+        except PipeBroken as broken:
+            self._lost(str(broken))
+            return
+        if size <= 0:
+            if size == 0:
+                self._end_of_input()
+            return
+        self._last_read = context.now
+        context.counters.bytes_received += size
+        on_receive = self.binding.hooks.on_receive
+        if taken != size or on_receive is None or len(pieces) > PIECES_PER_TURN or log.shown & log.PARSER:
+            if taken != size:
+                pieces += parser.receive(context.view[taken:size])
+            self._deliver(pieces, 0)
+            return
+        self._is_delivering = True
+        count = 0
+        for piece in pieces:
+            count += 1
+            self._piece = piece
+            try:
+                answer = on_receive(self, piece[1])
+            except faults.CATCHABLE as error:
+                self._hook_raised("on_receive", error)
+                break
+            if answer:
+                self._hook_answered("on_receive", answer)
+            if self._hold or self._state != OPEN:
+                break
+        self._piece = None
+        self._is_delivering = False
+        if self._state != OPEN:
+            if self._parser is parser:  # else it was reaped meanwhile
+                self._look_for_close(parser)
+            return
+        if self._has_answers:
+            self._owed += count
+        if self._output.is_choked:
+            self._choke_changed()
+        if count < len(pieces):
+            self._keep_backlog(pieces, 0, count)
+
+    def on_pipe_events(self, mask: int) -> None:
+        """As of `Stream`; under TLS the straight way is the same."""
+        if self._is_plain:
+            self.on_open_events(self._indirect.translate(mask))
+            self._look_at_pipe()
+        else:
+            super().on_pipe_events(mask)
+
+    def write(self, data: str | bytes | bytearray | memoryview, opcode: int | None = None, final: bool = True) -> int:
+        # Hot, and what it means is written at `Sender.write`, from where the docstring comes.
+        if (
+            final
+            and self._is_writing
+            and self._is_plain
+            and self._state == OPEN
+            and not self._open_opcode
+            and type(data) is bytes
+            and len(data) <= COPY_BYTES
+            and opcode in _OPCODES
+        ):
+            output = self._output
+            framed = frame(_FIN | (opcode or _BINARY), data)
+            output.buffers.append(framed)
+            output.size += len(framed)
+            return OK
+        return super().write(data, opcode, final)
+
+    def send(self, message: str | bytes | bytearray | memoryview) -> int:
+        # Hot; what it means is written at `Sender.send`.  What would wait for nothing need not queue.
+        if type(message) is bytes and len(message) <= COPY_BYTES and self._may_put():
+            return self._put(frame(_FIN_BINARY, message))
+        return super().send(message)
+
+    def send_shared(self, message: Broadcast) -> int:
+        # Hot: once for each receiver of a broadcast.
+        return self._put(message.frame) if self._may_put() else super().send_shared(message)
+
+    def _may_put(self) -> bool:
+        """Reports whether a message can go behind what is set aside for this turn's send, since nothing else waits."""
+        size = self._output.size
+        return (
+            self._state == OPEN
+            and self._is_plain
+            and not self._queue
+            and not self._open_opcode
+            and size < LOW_WATER
+            and size < self.budget.max_queue_bytes
+            and not self._output.is_choked
+        )
+
+    def _put(self, framed: bytes) -> int:
+        output = self._output
+        output.buffers.append(framed)
+        output.size += len(framed)
+        if not self._is_listed:
+            self._list()
+        return OK
+
+    def service_write(self) -> None:
+        """Hot: as of `Sender`, where only the plugin's `on_writeable`, and what is set aside already, are to leave."""
+        output = self._output
+        if self._queue or self._pong is not None or self._state != OPEN or not self._is_plain or output.is_choked:
+            super().service_write()
+            return
+        self._is_listed = False
+        if self._is_asked and output.size < LOW_WATER:
+            self._ask_plugin(self.binding.hooks.on_writeable)
+        if output.size:
+            try:
+                self.context.counters.bytes_sent += output.flush()
+            except PipeBroken as broken:
+                self._lost(str(broken))
+                return
+            if output.is_choked:
+                self._choke_changed()  # type: ignore[unreachable]  # the kernel may just have refused
+                return
+            if self.held:
+                self._note_held()
+        if self._is_asked:
+            self._list_once()
