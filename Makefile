@@ -33,7 +33,7 @@ PYTEST := -m pytest --quiet --numprocesses=3 --dist=loadfile
 PIP := -m pip --disable-pip-version-check --quiet install
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check static unit unit-O unit-pure check-native others integration conformance coverage fuzz soak attacks bench bench-micro format install uninstall clean python
+.PHONY: help run test check static unit unit-O check-native others integration conformance coverage fuzz soak attacks bench bench-micro format install uninstall clean python
 
 help:
 	@echo "make run         serve etc/wsd.toml in the foreground on 127.0.0.1:7681"
@@ -97,10 +97,10 @@ run: $(RUN_STAMP)
 # -- checking ---------------------------------------------------------------------------------------------------------
 
 # pytest runs last and once over everything, so that its closing line closes the output.
-test: static unit-O unit-pure others $(NODE_STAMP)
+test: static unit-O others $(NODE_STAMP)
 	@$(PY) $(PYTEST)
 
-check: static unit unit-O unit-pure integration
+check: static unit unit-O integration
 
 static: $(DEV_STAMP)
 	@$(PY) -m ruff format --check --quiet $(SOURCES) || { echo "not formatted: make format" >&2; exit 1; }
@@ -110,15 +110,12 @@ static: $(DEV_STAMP)
 unit: $(DEV_STAMP)
 	@$(PY) $(PYTEST) $(UNIT_TESTS)
 
-# Nothing in wsd may rest on an assert's side effect.  The tests' own asserts are kept: pytest rewrites them to ifs.
+# Two things at once, which have nothing to do with each other: what the C functions do is done by their Python twins; and
+# nothing in wsd may rest on an assert's side effect (the tests' own asserts are kept: pytest rewrites them to ifs).
 unit-O: $(DEV_STAMP)
-	@echo "unit tests under python -O"
-	@$(PY) -O $(PYTEST) -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' $(UNIT_TESTS)
-
-# What the C functions do, done by their Python twins.
-unit-pure: $(DEV_STAMP)
-	@echo "unit tests and conformance without the C functions"
-	@WSD_PURE=1 $(PY) $(PYTEST) $(UNIT_TESTS) tests/conformance
+	@echo "unit tests and conformance under python -O, without the C functions"
+	@WSD_PURE=1 $(PY) -O $(PYTEST) -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' \
+	  $(UNIT_TESTS) tests/conformance
 
 # In a copy of what it takes, so that the extension that everything else runs on stays as it is.  All memory comes from
 # malloc, since AddressSanitizer sees the ends of nothing else; what the interpreter itself never frees is no leak.

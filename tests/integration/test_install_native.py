@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,9 @@ def version_after_install(tree: Path, folder: Path, compiler: str) -> str:
     (wheel,) = folder.glob("wsd-*.whl")
     site = folder / "site"
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel)
-    environment["PYTHONPATH"] = str(site)
-    return run(sys.executable, "-m", "wsd", "--version")
+    # Without .pth files (-S): through one of them an editable install would lend its compiled functions to this one.
+    environment["PYTHONPATH"] = os.pathsep.join([str(site), sysconfig.get_path("purelib")])
+    return run(sys.executable, "-S", "-m", "wsd", "--version")
 
 
 def test_with_a_compiler(tree: Path, tmp_path: Path) -> None:
