@@ -17,7 +17,8 @@ from struct import Struct
 from typing import ClassVar, Final
 
 from wsd.errors import PipeBroken
-from wsd.transport import MAX_BUFFERS, RETRY, text_of
+from wsd.syscalls import MAX_BUFFERS, RETRY
+from wsd.transport import text_of
 
 # Of an eventfd one number is written at a time; newer kernels refuse anything longer (eventfd(2)).
 _EVENTFD_BYTES: Final = 8

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from wsd.wire.parser import Piece
 
 # "Nothing now, come back": the two names that POSIX allows for it, and a signal in between.
-_RETRY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
+RETRY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
 
 # Linux takes at most this many buffers in one call (UIO_MAXIOV).
-_MAX_BUFFERS: Final = 1024
+MAX_BUFFERS: Final = 1024
 
 # Up to here, copying buffers into one costs less than the kernel's walk over a vector of them.
 _JOIN_BYTES: Final = 32768
@@ -45,7 +45,7 @@ def receive_in_python(fd: int, buffer: bytearray, limit: int, most: int, pieces:
         received = os.readv(fd, [buffer])
     except OSError as error:
         number = error.errno or errno.EIO
-        return -1 if number in _RETRY else -1 - number, 0
+        return -1 if number in RETRY else -1 - number, 0
     return received, parse(buffer, received, limit, most, pieces)
 
 
@@ -63,7 +63,7 @@ def send_in_python(fd: int, parts: list[bytes | memoryview], /) -> int:
     """
     if not all(isinstance(part, bytes | memoryview) for part in parts):
         raise TypeError("a part must be bytes or a memoryview")
-    vectors = [part for part in parts if len(part)][:_MAX_BUFFERS]
+    vectors = [part for part in parts if len(part)][:MAX_BUFFERS]
     if not vectors:
         return 0
     try:
@@ -72,7 +72,7 @@ def send_in_python(fd: int, parts: list[bytes | memoryview], /) -> int:
         return os.write(fd, b"".join(vectors) if len(vectors) > 1 else vectors[0])
     except OSError as error:
         number = error.errno or errno.EIO
-        return 0 if number in _RETRY else -number
+        return 0 if number in RETRY else -number
 
 
 try:
@@ -80,4 +80,4 @@ try:
 except ImportError:
     receive, send = receive_in_python, send_in_python
 
-__all__ = ["receive", "receive_in_python", "send", "send_in_python"]
+__all__ = ["MAX_BUFFERS", "RETRY", "receive", "receive_in_python", "send", "send_in_python"]

@@ -17,7 +17,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from wsd.errors import PipeBroken
-from wsd.syscalls import receive, send
+from wsd.syscalls import RETRY, receive, send
 
 if TYPE_CHECKING:
     from wsd.config import Keepalive
@@ -29,12 +29,6 @@ READ: Final = select.EPOLLIN
 WRITE: Final = select.EPOLLOUT
 BROKEN: Final = select.EPOLLERR
 ERROR: Final = BROKEN | select.EPOLLHUP
-
-# "Nothing now, come back": the two names that POSIX allows for it, and a signal in between.
-RETRY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR})
-
-# Linux takes at most this many buffers in one sendmsg (UIO_MAXIOV).
-MAX_BUFFERS: Final = 1024
 
 # The longest that is looked at ahead: a whole PROXY header of version 1, or version 2 with addresses of any family
 # (16 + 216 bytes) and room for what else it may say.
