@@ -10,8 +10,7 @@
  * use no Python code runs, or the object is held by a buffer or a reference of ours.
  */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_native.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -153,8 +152,7 @@ static int append_piece(PyObject *pieces, long opcode, PyObject *payload)
 }
 
 /* `parse` on bytes: how many the frames took, or -1 with an exception. */
-static Py_ssize_t parse_frames(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t most,
-                               PyObject *pieces)
+Py_ssize_t wsd_parse(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t most, PyObject *pieces)
 {
     Py_ssize_t at = 0;
     for (; most > 0; most--) {
@@ -294,7 +292,7 @@ static PyObject *native_parse(PyObject *Py_UNUSED(module), PyObject *const *argu
     } else if (size == 0) {
         taken = 0;
     } else {
-        taken = parse_frames(buffer.buf, size, limit, most, arguments[4]);
+        taken = wsd_parse(buffer.buf, size, limit, most, arguments[4]);
     }
     PyBuffer_Release(&buffer);
     return taken < 0 ? NULL : PyLong_FromSsize_t(taken);
@@ -355,7 +353,7 @@ static PyObject *native_receive(PyObject *Py_UNUSED(module), PyObject *const *ar
     }
     received = recv(fd, buffer.buf, (size_t)buffer.len, MSG_DONTWAIT);
     if (received > 0) {
-        taken = parse_frames(buffer.buf, received, limit, most, arguments[4]);
+        taken = wsd_parse(buffer.buf, received, limit, most, arguments[4]);
     } else if (received < 0) {
         received = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? -1 : -1 - (Py_ssize_t)errno;
     }
@@ -451,9 +449,6 @@ static PyObject *native_send(PyObject *Py_UNUSED(module), PyObject *const *argum
 
 /* -- the module --------------------------------------------------------------------------------------------------- */
 
-/* By way of void (*)(void), which a compiler that is asked to warn lets pass: CPython casts it back by the flags. */
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
-
 static PyMethodDef methods[] = {
     {"mask", FAST(native_mask), METH_FASTCALL, PyDoc_STR("mask(data, key, offset=0, /)")},
     {"is_utf8", native_is_utf8, METH_O, PyDoc_STR("is_utf8(data, /)")},
@@ -461,6 +456,7 @@ static PyMethodDef methods[] = {
     {"frame", FAST(native_frame), METH_FASTCALL, PyDoc_STR("frame(first, payload, /)")},
     {"receive", FAST(native_receive), METH_FASTCALL, PyDoc_STR("receive(fd, buffer, limit, most, pieces, /)")},
     {"send", FAST(native_send), METH_FASTCALL, PyDoc_STR("send(fd, parts, /)")},
+    {"hasten_tls", FAST(wsd_hasten_tls), METH_FASTCALL, PyDoc_STR("hasten_tls(pipe_type, read, write, most, /)")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -480,7 +476,8 @@ static int refuse_if_unwanted(PyObject *Py_UNUSED(module))
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)(intptr_t)refuse_if_unwanted},
 #if PY_VERSION_HEX >= 0x030C0000
-    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    /* _tls.c knows the classes of one. */
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
     {0, NULL},
 };

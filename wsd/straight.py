@@ -131,8 +131,10 @@ class Straight(Held):
     def on_pipe_events(self, mask: int) -> None:
         """As of `Stream`; under TLS the straight way is the same."""
         if self._is_plain:
-            self.on_open_events(self._indirect.translate(mask))
-            self._look_at_pipe()
+            pipe = self._indirect
+            self.on_open_events(mask if pipe.is_usual else pipe.translate(mask))
+            if pipe.has_changed:
+                self._look_at_pipe()
         else:
             super().on_pipe_events(mask)
 
