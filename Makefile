@@ -22,7 +22,8 @@ RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 # What has to be installed anew when it changes; the extension is compiled at the install.
-INSTALLED := pyproject.toml setup.py wsd/_native.c
+NATIVE_SOURCES := $(wildcard wsd/_*.c)
+INSTALLED := pyproject.toml setup.py $(NATIVE_SOURCES) wsd/_native.h
 # What npm writes when it is done: Node's ws library, a peer in tests/interop.
 NODE_STAMP := tests/interop/node/node_modules/.package-lock.json
 SOURCES := wsd plugins tests docs bench
@@ -120,7 +121,7 @@ unit-O: $(DEV_STAMP)
 # In a copy of what it takes, so that the extension that everything else runs on stays as it is.  All memory comes from
 # malloc, since AddressSanitizer sees the ends of nothing else; what the interpreter itself never frees is no leak.
 NATIVE := build/native
-NATIVE_TESTS := $(foreach name,native twin mask syscalls parser*,tests/unit/test_$(name).py)
+NATIVE_TESTS := $(foreach name,native compiled straight twin mask syscalls parser*,tests/unit/test_$(name).py)
 NATIVE_WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wcast-qual -Wcast-align \
   -Wwrite-strings -Wformat=2 -Wundef -Wvla -Werror
 NATIVE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -g $(NATIVE_WARNINGS)
@@ -134,8 +135,10 @@ check-native: $(DEV_STAMP)
 	@echo "compiling: warnings are errors"
 	@include=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	suffix=$$($(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))'); \
-	$(CC) $(NATIVE_CFLAGS) -O3 -isystem "$$include" -c wsd/_native.c -o $(NATIVE)/optimized.o && \
-	$(CC) $(NATIVE_CFLAGS) -O1 $(SANITIZERS) -isystem "$$include" -shared wsd/_native.c -o $(NATIVE)/wsd/_native$$suffix
+	for source in $(NATIVE_SOURCES); do \
+	  $(CC) $(NATIVE_CFLAGS) -O3 -isystem "$$include" -c $$source -o $(NATIVE)/optimized.o || exit 1; \
+	done && \
+	$(CC) $(NATIVE_CFLAGS) -O1 $(SANITIZERS) -isystem "$$include" -shared $(NATIVE_SOURCES) -o $(NATIVE)/wsd/_native$$suffix
 	@echo "tests and $(SECONDS) s of fuzzing with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@cd $(NATIVE) && export LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=. && \

@@ -6,5 +6,15 @@ Python twins of its functions; `wsd --version` says which.
 
 from setuptools import Extension, setup
 
-# -O3: the loop over a payload is worth the compiler's vectors, for which some Pythons' own -O2 does not ask.
-setup(ext_modules=[Extension("wsd._native", ["wsd/_native.c"], extra_compile_args=["-O3"], optional=True)])
+setup(
+    ext_modules=[
+        Extension(
+            "wsd._native",
+            ["wsd/_native.c", "wsd/_straight.c"],
+            depends=["wsd/_native.h"],
+            # -O3: the loop over a payload is worth the compiler's vectors, for which some Pythons' own -O2 does not ask.
+            extra_compile_args=["-O3"],
+            optional=True,
+        )
+    ]
+)

@@ -62,12 +62,14 @@ class Echo(Protocol):
     def on_writeable(self, wsi: Wsi) -> Answer:
         backlog: Backlog = wsi.session
         pieces = backlog.pieces
-        while pieces and not wsi.send_pipe_choked:
+        while pieces:
             data, opcode, final = pieces.popleft()
             backlog.size -= len(data) + PIECE_BYTES
             # After the first fragment of a message wsd makes the opcode a continuation by itself.
             if wsi.write(data, opcode, final):
                 return CLOSE
+            if pieces and wsi.send_pipe_choked:
+                break
         if pieces:
             wsi.callback_on_writable()
         if backlog.paused and backlog.size <= self.max_backlog_bytes // 2:

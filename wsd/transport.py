@@ -271,6 +271,11 @@ class Output:
         if not self.size:
             return 0
         sent = self._send(self.buffers)
+        self.note_sent(sent)
+        return sent
+
+    def note_sent(self, sent: int) -> None:
+        """The kernel took the first `sent` bytes of what was waiting."""
         self.taken += sent
         if sent == self.size:
             self.buffers.clear()
@@ -279,7 +284,6 @@ class Output:
         else:
             self.is_choked = True
             self._drop(sent)
-        return sent
 
     def _drop(self, sent: int) -> None:
         """Forget the first `sent` bytes."""
