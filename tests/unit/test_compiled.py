@@ -21,6 +21,12 @@ SAY = "from wsd.context import Context; from wsd.straight import Straight; print
 WORDS = {"C functions": "method_descriptor", "pure Python": "function"}
 
 
+def python(statement: str, pure: str) -> subprocess.CompletedProcess[str]:
+    """What a new interpreter says to it."""
+    command = [sys.executable, "-c", statement]
+    return subprocess.run(command, env={**os.environ, "WSD_PURE": pure}, capture_output=True, text=True, timeout=60)
+
+
 @pytest.mark.parametrize("name", compiled.METHODS)
 def test_each_is_one_of_both(name: str) -> None:
     assert type(getattr(Straight, name)).__name__ == WORDS[fast.IMPLEMENTATION]
@@ -39,9 +45,7 @@ def test_the_same_arguments() -> None:
 @pytest.mark.parametrize("pure", ["1", ""])
 def test_in_c_unless_that_is_not_wanted(pure: str) -> None:
     require_native()
-    command = [sys.executable, "-c", SAY]
-    answer = subprocess.run(command, env={**os.environ, "WSD_PURE": pure}, capture_output=True, text=True, check=True, timeout=60)
-    assert answer.stdout.strip() == ("function" if pure else "method_descriptor")
+    assert python(SAY, pure).stdout.strip() == ("function" if pure else "method_descriptor")
 
 
 class Slotless:
@@ -66,11 +70,10 @@ def test_it_is_told_what_it_wants(arguments: tuple[Any, ...]) -> None:
 
 
 def test_once() -> None:
-    native = require_native()
-    if fast.IMPLEMENTATION == "pure Python":
-        pytest.skip("it was not called in this process")
-    with pytest.raises(RuntimeError, match="called before"):
-        native.straighten((Slotless,) * 8, (1,) * 7, {}, ())
+    require_native()
+    call = "import wsd.context; from wsd import _native; _native.straighten((int,) * 8, (1,) * 7, {}, ())"
+    answer = python(call, pure="")
+    assert "RuntimeError: straighten() was called before" in answer.stderr
 
 
 class Raising:
