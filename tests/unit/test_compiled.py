@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import wsd.context  # noqa: F401  # puts them in their place
 from tests.support.native import require_native
 from wsd import compiled, loop
 from wsd.straight import Straight
