@@ -35,8 +35,10 @@ TARGET = ROOT / "docs" / "plugins.md"
 # Attributes that are set when the object is made, and so have no docstring of their own.
 ATTRIBUTES: dict[tuple[type, str], str] = {
     (Wsi, "context"): "The context that serves it.",
+    (Wsi, "frame_is_binary"): "Whether the message being received is binary.",
     (Wsi, "identity"): "Whose password or token the request showed, of the files in `[listen.auth]` or what"
     " `on_verify_authorization` set; None: nobody was asked.",
+    (Wsi, "is_final_fragment"): "Whether the piece being received is its message's last.  LWS: lws_is_final_fragment.",
     (Wsi, "listener"): "The listener that accepted it; None for a connection that we opened or adopted.",
     (Wsi, "local"): "This end's address, a `Peer`.",
     (Wsi, "parent"): "The connection that this one was tied to with `parent=`; None, or when that has ended.",
@@ -436,17 +438,26 @@ def other(cls: type, names: str) -> str:
     lines = [f"### `{cls.__name__}{signature}`", "", prose(inspect.getdoc(cls)), ""]
     public = names.split() or [name for name in vars(cls) if not name.startswith("_") and _text(cls, name)]
     for name in public:
-        member = inspect.getattr_static(cls, name, None)
+        member = _static(cls, name)
         call = _signature(member) if inspect.isfunction(member) else ""
         lines.append(f"- `{name}{call}`: {_one_line(_text(cls, name))}")
     return "\n".join(lines)
 
 
 def _member(cls: type, name: str) -> str:
-    member = inspect.getattr_static(cls, name, None)
+    member = _static(cls, name)
     if inspect.isfunction(member):
         return _function(name, member)
     return f"#### `{name}`\n\n{prose(_text(cls, name))}"
+
+
+def _static(cls: type, name: str) -> Any:
+    """The member itself; of a method that runs in C the one in Python, which has the words."""
+    member = inspect.getattr_static(cls, name, None)
+    if inspect.ismethoddescriptor(member):
+        written = [vars(base).get(name) for base in cls.__mro__]
+        return next((method for method in written if inspect.isfunction(method) and method.__doc__), member)
+    return member
 
 
 def _function(name: str, function: Any) -> str:
@@ -464,7 +475,7 @@ def _text(cls: type, name: str) -> str:
     """What is said about a member: its docstring, the string below it, or the list of attributes above."""
     if (cls, name) in ATTRIBUTES:
         return ATTRIBUTES[cls, name]
-    member = inspect.getattr_static(cls, name, None)
+    member = _static(cls, name)
     if isinstance(member, property) or inspect.isfunction(member):
         return inspect.getdoc(member) or ""
     for base in cls.__mro__:

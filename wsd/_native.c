@@ -21,7 +21,7 @@
 #include <sys/uio.h>
 
 /* RFC 6455 5.2. */
-enum { FIN_TEXT = 0x81, FIN_BINARY = 0x82, OPCODE_BITS = 0x0F, MASKED = 0x80, LENGTH_BITS = 0x7F };
+enum { FIN_TEXT = FIN | OPCODE_TEXT, FIN_BINARY = FIN | OPCODE_BINARY, MASKED = 0x80, LENGTH_BITS = 0x7F };
 enum { KEY_BYTES = 4, SHORT_HEADER = 2, MEDIUM_HEADER = 4, LONG_HEADER = 10 };
 
 /* Linux takes at most this many buffers in one sendmsg (UIO_MAXIOV). */
@@ -298,40 +298,53 @@ static PyObject *native_parse(PyObject *Py_UNUSED(module), PyObject *const *argu
     return taken < 0 ? NULL : PyLong_FromSsize_t(taken);
 }
 
-static PyObject *native_frame(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+/* A frame that is not masked: `first`, the length, and the payload. */
+PyObject *wsd_frame(unsigned char first, const char *payload, Py_ssize_t size)
 {
-    Py_ssize_t first, size, header = SHORT_HEADER;
+    Py_ssize_t header = size <= 125 ? SHORT_HEADER : size < 65536 ? MEDIUM_HEADER : LONG_HEADER;
+    PyObject *frame = PyBytes_FromStringAndSize(NULL, header + size);
     unsigned char *at;
-    PyObject *frame, *payload;
 
-    if (check_count("frame", count, 2) < 0 || take_size(arguments[0], "first", &first) < 0) {
-        return NULL;
-    }
-    payload = arguments[1];
-    if (first > 0xFF) {
-        PyErr_SetString(PyExc_ValueError, "first is more than a byte");
-        return NULL;
-    }
-    if (!PyBytes_Check(payload)) {
-        PyErr_SetString(PyExc_TypeError, "the payload must be bytes");
-        return NULL;
-    }
-    size = PyBytes_GET_SIZE(payload);
-    if (size > 125) {
-        header = size < 65536 ? MEDIUM_HEADER : LONG_HEADER;
-    }
-    frame = PyBytes_FromStringAndSize(NULL, header + size);
     if (frame == NULL) {
         return NULL;
     }
     at = (unsigned char *)PyBytes_AS_STRING(frame);
-    at[0] = (unsigned char)first;
+    at[0] = first;
     at[1] = (unsigned char)(header == SHORT_HEADER ? size : header == MEDIUM_HEADER ? 126 : 127);
     for (Py_ssize_t i = SHORT_HEADER; i < header; i++) {
         at[i] = (unsigned char)((uint64_t)size >> (8 * (header - 1 - i)) & 0xFF);
     }
-    memcpy(at + header, PyBytes_AS_STRING(payload), (size_t)size);
+    memcpy(at + header, payload, (size_t)size);
     return frame;
+}
+
+static PyObject *native_frame(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    Py_ssize_t first;
+    if (check_count("frame", count, 2) < 0 || take_size(arguments[0], "first", &first) < 0) {
+        return NULL;
+    }
+    if (first > 0xFF) {
+        PyErr_SetString(PyExc_ValueError, "first is more than a byte");
+        return NULL;
+    }
+    if (!PyBytes_Check(arguments[1])) {
+        PyErr_SetString(PyExc_TypeError, "the payload must be bytes");
+        return NULL;
+    }
+    return wsd_frame((unsigned char)first, PyBytes_AS_STRING(arguments[1]), PyBytes_GET_SIZE(arguments[1]));
+}
+
+static int is_to_be_tried_again(int number)
+{
+    return number == EAGAIN || number == EWOULDBLOCK || number == EINTR;
+}
+
+/* What recv(2) has: how many bytes, 0 at the end of the stream, -1 when nothing is there now, else -1 - errno. */
+Py_ssize_t wsd_receive(int fd, char *buffer, Py_ssize_t size)
+{
+    Py_ssize_t received = recv(fd, buffer, (size_t)size, MSG_DONTWAIT);
+    return received >= 0 ? received : is_to_be_tried_again(errno) ? -1 : -1 - (Py_ssize_t)errno;
 }
 
 static PyObject *native_receive(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
@@ -351,11 +364,9 @@ static PyObject *native_receive(PyObject *Py_UNUSED(module), PyObject *const *ar
         PyErr_SetString(PyExc_ValueError, "an empty buffer: nothing received would look like the end");
         return NULL;
     }
-    received = recv(fd, buffer.buf, (size_t)buffer.len, MSG_DONTWAIT);
+    received = wsd_receive(fd, buffer.buf, buffer.len);
     if (received > 0) {
         taken = wsd_parse(buffer.buf, received, limit, most, arguments[4]);
-    } else if (received < 0) {
-        received = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? -1 : -1 - (Py_ssize_t)errno;
     }
     PyBuffer_Release(&buffer);
     if (taken < 0) {
@@ -414,22 +425,15 @@ static Py_ssize_t send_vectors(int fd, struct iovec *vectors, size_t count, size
     return send(fd, joined, at, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-static PyObject *native_send(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+/* `send` of a list: 0 and how many bytes were taken, or -errno; -1 with an exception. */
+int wsd_send(int fd, PyObject *parts, Py_ssize_t *sent)
 {
     struct iovec vectors[MAX_BUFFERS];
     size_t used = 0, size = 0;
-    Py_ssize_t sent;
-    PyObject *parts;
-    int fd;
 
-    if (check_count("send", count, 2) < 0 || take_descriptor(arguments[0], &fd) < 0
-        || check_list(arguments[1], "parts") < 0) {
-        return NULL;
-    }
-    parts = arguments[1];
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(parts) && used < MAX_BUFFERS; i++) {
         if (part_bytes(PyList_GET_ITEM(parts, i), &vectors[used]) < 0) {
-            return NULL;
+            return -1;
         }
         if (vectors[used].iov_len > (size_t)PY_SSIZE_T_MAX - size) {
             break; /* many views of the same memory: the sum is more than a call can take */
@@ -437,12 +441,20 @@ static PyObject *native_send(PyObject *Py_UNUSED(module), PyObject *const *argum
         size += vectors[used].iov_len;
         used += vectors[used].iov_len != 0;
     }
-    if (size == 0) {
-        return PyLong_FromLong(0);
+    *sent = size == 0 ? 0 : send_vectors(fd, vectors, used, size);
+    if (*sent < 0) {
+        *sent = is_to_be_tried_again(errno) ? 0 : -(Py_ssize_t)errno;
     }
-    sent = send_vectors(fd, vectors, used, size);
-    if (sent < 0) {
-        sent = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -(Py_ssize_t)errno;
+    return 0;
+}
+
+static PyObject *native_send(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    Py_ssize_t sent;
+    int fd;
+    if (check_count("send", count, 2) < 0 || take_descriptor(arguments[0], &fd) < 0
+        || check_list(arguments[1], "parts") < 0 || wsd_send(fd, arguments[1], &sent) < 0) {
+        return NULL;
     }
     return PyLong_FromSsize_t(sent);
 }
@@ -456,6 +468,9 @@ static PyMethodDef methods[] = {
     {"frame", FAST(native_frame), METH_FASTCALL, PyDoc_STR("frame(first, payload, /)")},
     {"receive", FAST(native_receive), METH_FASTCALL, PyDoc_STR("receive(fd, buffer, limit, most, pieces, /)")},
     {"send", FAST(native_send), METH_FASTCALL, PyDoc_STR("send(fd, parts, /)")},
+    {"serve_events", FAST(wsd_serve_events), METH_FASTCALL, PyDoc_STR("serve_events(events, table, survive, /)")},
+    {"serve_writers", FAST(wsd_serve_writers), METH_FASTCALL, PyDoc_STR("serve_writers(writers, survive, /)")},
+    {"straighten", FAST(wsd_straighten), METH_FASTCALL, PyDoc_STR("straighten(classes, numbers, log_names, catchable, /)")},
     {"hasten_tls", FAST(wsd_hasten_tls), METH_FASTCALL, PyDoc_STR("hasten_tls(pipe_type, read, write, most, /)")},
     {NULL, NULL, 0, NULL},
 };
@@ -475,8 +490,9 @@ static int refuse_if_unwanted(PyObject *Py_UNUSED(module))
 /* ISO C has no pointer to a function among the objects; POSIX and CPython do. */
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)(intptr_t)refuse_if_unwanted},
+    {Py_mod_exec, (void *)(intptr_t)wsd_learn_to_speak},
 #if PY_VERSION_HEX >= 0x030C0000
-    /* _tls.c knows the classes of one. */
+    /* _straight.c and _tls.c know the classes of one. */
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
     {0, NULL},

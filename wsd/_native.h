@@ -9,8 +9,19 @@
 /* By way of void (*)(void), which a compiler that is asked to warn lets pass: CPython casts it back by the flags. */
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
+enum { OPCODE_BITS = 0x0F, OPCODE_TEXT = 1, OPCODE_BINARY = 2, FIN = 0x80 };
+
 /* _native.c */
 Py_ssize_t wsd_parse(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t most, PyObject *pieces);
+PyObject *wsd_frame(unsigned char first, const char *payload, Py_ssize_t size);
+Py_ssize_t wsd_receive(int fd, char *buffer, Py_ssize_t size);
+int wsd_send(int fd, PyObject *parts, Py_ssize_t *sent);
+
+/* _straight.c */
+PyObject *wsd_straighten(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *wsd_serve_events(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *wsd_serve_writers(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+int wsd_learn_to_speak(PyObject *module);
 
 /* _tls.c */
 PyObject *wsd_hasten_tls(PyObject *module, PyObject *const *arguments, Py_ssize_t count);

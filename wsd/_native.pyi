@@ -1,8 +1,13 @@
-# What `wsd/wire/twin.py` and `wsd/syscalls.py` say of their functions holds of these; `hasten_tls` is told of in
-# `wsd/_tls.c`.
+# What `wsd/wire/twin.py`, `wsd/syscalls.py` and `wsd/loop.py` say of their functions holds of these; `straighten` is
+# told of in `wsd/compiled.py`, `hasten_tls` in `wsd/_tls.c`.
 
+from collections.abc import Callable
+from typing import Any
+
+from wsd.loop import Survive
 from wsd.tls import TlsPipe
 from wsd.wire.parser import Piece
+from wsd.wsi import Wsi
 
 def mask(data: bytes | bytearray | memoryview, key: bytes, offset: int = 0, /) -> bytes: ...
 def is_utf8(data: bytes | bytearray | memoryview, /) -> bool: ...
@@ -10,4 +15,15 @@ def parse(buffer: bytes | bytearray | memoryview, size: int, limit: int, most: i
 def frame(first: int, payload: bytes, /) -> bytes: ...
 def receive(fd: int, buffer: bytearray, limit: int, most: int, pieces: list[Piece], /) -> tuple[int, int]: ...
 def send(fd: int, parts: list[bytes | memoryview], /) -> int: ...
+def serve_events(
+    events: list[tuple[int, int]], table: dict[int, Callable[[int], None]], survive: Survive, /
+) -> None: ...
+def serve_writers(writers: list[Wsi], survive: Survive, /) -> None: ...
+def straighten(
+    classes: tuple[type, ...],
+    numbers: tuple[int, ...],
+    log_names: dict[str, Any],
+    catchable: tuple[type[BaseException], ...],
+    /,
+) -> None: ...
 def hasten_tls(pipe_type: type[TlsPipe], read: int, write: int, most: int, /) -> None: ...

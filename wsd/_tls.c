@@ -34,7 +34,7 @@ static Py_ssize_t most_frames;
 /* The methods that do the same in Python, and those that go on where OpenSSL's answer is no bytes. */
 enum { RECEIVE_FRAMES, SEND_MANY, METHODS };
 static PyObject *twins[METHODS];
-static PyObject *say_receive_on, *say_send_on;
+static PyObject *say_note_answer, *say_send_on;
 
 /* -- OpenSSL's object --------------------------------------------------------------------------------------------- */
 
@@ -65,7 +65,7 @@ int wsd_tls_ready(PyObject *pipe)
 }
 
 /* Reads one record.  Answers how many bytes came, if it had fewer than a record can have and left room: then there is
- * most likely no more.  0 for all else: `answer` is what OpenSSL said, for `_receive_on`, with errno. */
+ * most likely no more.  0 for all else: `answer` is what OpenSSL said, for `note_answer`, with errno. */
 Py_ssize_t wsd_tls_receive(PyObject *pipe, char *buffer, Py_ssize_t size, int *answer)
 {
     int room = size > INT_MAX ? INT_MAX : (int)size;
@@ -89,7 +89,7 @@ static Py_ssize_t join(PyObject *parts, char *joined)
     return size;
 }
 
-/* Sends all parts in one record.  1 and `sent` is how many bytes went, or what else OpenSSL answered, for `_send_on`,
+/* Sends all parts in one record.  1 and `sent` is how many bytes went, or what else OpenSSL answered, for `send_on`,
  * with errno; 0 and nothing was tried: it is nothing for one record. */
 int wsd_tls_send(PyObject *pipe, PyObject *parts, int *sent)
 {
@@ -126,21 +126,15 @@ static PyObject *by_twin(int method, PyObject *self, PyObject *const *arguments,
     return PyObject_Vectorcall(twins[method], all, (size_t)(count + 1), NULL);
 }
 
-/* Calls a method with `count` arguments and two numbers. */
-static PyObject *go_on(PyObject *self, PyObject *name, PyObject *const *arguments, Py_ssize_t count, int answer,
-                       int number)
+/* Calls a method with what OpenSSL has answered, and errno. */
+static PyObject *tell(PyObject *self, PyObject *name, int answer, int number)
 {
-    PyObject *all[6] = {self}, *result = NULL;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        all[1 + i] = arguments[i];
+    PyObject *all[3] = {self, PyLong_FromLong(answer), PyLong_FromLong(number)}, *result = NULL;
+    if (all[1] != NULL && all[2] != NULL) {
+        result = PyObject_VectorcallMethod(name, all, 3, NULL);
     }
-    all[1 + count] = PyLong_FromLong(answer);
-    all[2 + count] = PyLong_FromLong(number);
-    if (all[1 + count] != NULL && all[2 + count] != NULL) {
-        result = PyObject_VectorcallMethod(name, all, (size_t)(count + 3), NULL);
-    }
-    Py_XDECREF(all[1 + count]);
-    Py_XDECREF(all[2 + count]);
+    Py_XDECREF(all[1]);
+    Py_XDECREF(all[2]);
     return result;
 }
 
@@ -171,8 +165,14 @@ static PyObject *receive_frames(PyObject *self, PyObject *const *arguments, Py_s
     size = wsd_tls_receive(self, buffer.buf, buffer.len, &answer);
     number = errno;
     if (size == 0) {
+        PyObject *noted;
         PyBuffer_Release(&buffer);
-        return go_on(self, say_receive_on, arguments, count, answer, number);
+        noted = tell(self, say_note_answer, answer, number);
+        if (noted == NULL) {
+            return NULL;
+        }
+        Py_DECREF(noted);
+        return by_twin(RECEIVE_FRAMES, self, arguments, count);
     }
     taken = wsd_parse(buffer.buf, size, limit, most_frames, arguments[2]);
     PyBuffer_Release(&buffer);
@@ -185,7 +185,7 @@ static PyObject *send_many(PyObject *self, PyObject *parts)
     if (!PyList_CheckExact(parts) || quick_ssl(self) == NULL || !wsd_tls_send(self, parts, &sent)) {
         return by_twin(SEND_MANY, self, &parts, 1);
     }
-    return sent > 0 ? PyLong_FromLong(sent) : go_on(self, say_send_on, NULL, 0, sent, errno);
+    return sent > 0 ? PyLong_FromLong(sent) : tell(self, say_send_on, sent, errno);
 }
 
 static PyMethodDef methods[METHODS] = {
@@ -254,9 +254,9 @@ PyObject *wsd_hasten_tls(PyObject *Py_UNUSED(module), PyObject *const *arguments
         return NULL;
     }
     offset = find_slot(arguments[0]);
-    say_receive_on = PyUnicode_InternFromString("_receive_on");
-    say_send_on = PyUnicode_InternFromString("_send_on");
-    if (offset < 0 || say_receive_on == NULL || say_send_on == NULL) {
+    say_note_answer = PyUnicode_InternFromString("note_answer");
+    say_send_on = PyUnicode_InternFromString("send_on");
+    if (offset < 0 || say_note_answer == NULL || say_send_on == NULL) {
         return NULL;
     }
     /* POSIX has it that a function's address and a pointer are as wide as one another (dlsym). */

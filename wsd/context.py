@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from wsd import faults, log
+from wsd import compiled, faults, log
 from wsd.access import Gate
 from wsd.admission import Admission
 from wsd.arrivals import Arrivals
@@ -450,3 +450,6 @@ class Context(Arrivals):
         self.bindings.clear()
         self.retired.clear()
         self._poller.close()
+
+
+compiled.install(Context)

@@ -34,8 +34,43 @@ _SLOW_TURN_SECONDS: Final = 0.01
 _ROUSE: Final = 1 << 32  # added to the wake-up descriptor, it ends a wait and is no cancel_service()
 
 
+Survive = Callable[[Callable[..., None], Exception], None]
+"""Gets what raised, and what it raised."""
+
 # What makes work for a turn; when it is called outside of one, a loop that is not ours has to hear of that.
 _MAKES_WORK: Final = ("note_writer", "note_backlog", "note_dead", "call_at", "call_soon")
+
+
+def serve_events_in_python(
+    events: list[tuple[int, int]], table: dict[int, Callable[[int], None]], survive: Survive
+) -> None:
+    """Hot: call `table[descriptor](mask)` for each event.
+
+    A descriptor may have left the table while its neighbours were served.  An Exception goes to `survive`, with the
+    function that raised it.
+    """
+    for fd, mask in events:
+        function = table.get(fd)
+        if function is not None:
+            try:
+                function(mask)
+            except Exception as error:
+                survive(function, error)
+
+
+def serve_writers_in_python(writers: list[Wsi], survive: Survive) -> None:
+    """Hot: call `service_write()` of each; of exceptions, the same."""
+    for wsi in writers:
+        try:
+            wsi.service_write()
+        except Exception as error:
+            survive(wsi.service_write, error)
+
+
+try:
+    from wsd._native import serve_events, serve_writers
+except ImportError:
+    serve_events, serve_writers = serve_events_in_python, serve_writers_in_python
 
 
 class Loop:
@@ -44,6 +79,9 @@ class Loop:
     Args:
         external_poll: Somebody else polls, and calls `service_fd`.
     """
+
+    # What is looked at for each message has a slot: `compiled.py` has the C functions find it there.
+    __slots__ = ("__dict__", "__weakref__", "_is_serving", "_writers", "buffer", "counters", "now")
 
     def __init__(self, external_poll: bool = False) -> None:
         self.counters = Counters()
@@ -210,27 +248,14 @@ class Loop:
         started = self.now = time.monotonic()
         self._is_serving = True
         try:
-            # Hot: the loop over what is ready.
-            table = self._table
             backlogs, self._backlogs = self._backlogs, []
-            for fd, mask in events:
-                # A descriptor may have left the table while its neighbours were served.
-                function = table.get(fd)
-                if function is not None:
-                    try:
-                        function(mask)
-                    except Exception as error:
-                        self._survive(function, error)
+            serve_events(events, self._table, self._survive)
             for wsi in backlogs:
                 self._run(wsi.resume)
             # Requests made during the pass go to a new list and belong to the next turn, whose select waits 0: a plugin
             # that always asks again starves nobody.
             writers, self._writers = self._writers, []
-            for wsi in writers:
-                try:
-                    wsi.service_write()
-                except Exception as error:
-                    self._survive(wsi.service_write, error)
+            serve_writers(writers, self._survive)
             for due in self.timers.due(time.monotonic()):
                 self._run(due)
             for _ in range(len(self._due)):

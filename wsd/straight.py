@@ -3,6 +3,7 @@
 Owns three functions that are the same as those behind them, written out: `on_events` with `_read` and `_deliver`,
 `write`, and `service_write`.  A call of Python costs as much as framing a small message, and a message takes this way
 in 430 bytecodes, where the long way takes 850.  So what bends style is in this file, and `bench/` has the figures.
+Where the extension was compiled, the hottest of these methods run in C (`compiled.py`), and are the twins of those.
 
 Whatever is not plain goes the long way, which does everything: what is here must do the same, only sooner.  Must not
 know anything that is not on that way: compression, fragments, control frames, rates, closing.
@@ -18,7 +19,7 @@ from wsd.held import Held
 from wsd.reasons import OK
 from wsd.sender import COPY_BYTES
 from wsd.stream import LOW_WATER
-from wsd.transport import READ, SocketPipe
+from wsd.transport import READ, SocketPipe, name_of_error
 from wsd.wire import frames
 from wsd.wire.closing import OPEN
 from wsd.wire.fast import frame
@@ -34,6 +35,7 @@ PIECES_PER_TURN: Final = 256
 _FIN: Final = frames.FIN
 _BINARY: Final = frames.BINARY
 _FIN_BINARY: Final = frames.FIN | frames.BINARY
+_FIN_TEXT: Final = frames.FIN | frames.TEXT
 # How a message may begin; None: by the type of its data.
 _OPCODES: Final = (frames.BINARY, frames.TEXT, None)
 
@@ -41,12 +43,15 @@ _OPCODES: Final = (frames.BINARY, frames.TEXT, None)
 class Straight(Held):
     """A connection on which plain messages take the straight way."""
 
-    __slots__ = ("_is_plain", "_piece")
+    __slots__ = ("_is_plain", "_piece", "frame_is_binary", "is_final_fragment")
 
     _is_plain: bool
     """A server's WebSocket without compression, of which no messages are counted."""
 
     _piece: Piece | None
+    # Of that piece; plain slots, since a property would cost a plugin as much as it costs us to take the piece.
+    frame_is_binary: bool
+    is_final_fragment: bool
 
     def _deliver(self, pieces: list[Piece], at: int) -> None:
         """The long way from pieces to the plugin."""
@@ -95,28 +100,57 @@ class Straight(Held):
             return
         self._last_read = context.now
         context.counters.bytes_received += size
-        on_receive = self.binding.hooks.on_receive
-        if taken != size or on_receive is None or len(pieces) > PIECES_PER_TURN or log.shown & log.PARSER:
-            if taken != size:
-                pieces += parser.receive(context.view[taken:size])
-            self._deliver(pieces, 0)
+        hooks = self.binding.hooks
+        on_receive, on_message = hooks.on_receive, hooks.on_message
+        if (
+            taken != size
+            or (on_receive is None and on_message is None)
+            or len(pieces) > PIECES_PER_TURN
+            or log.shown & log.PARSER
+        ):
+            self._deliver_received(parser, pieces, taken, size)
             return
+        name = "on_message" if on_receive is None else "on_receive"
         self._is_delivering = True
         count = 0
         for piece in pieces:
             count += 1
-            self._piece = piece
             try:
-                answer = on_receive(self, piece[1])
+                if on_receive is not None:
+                    self._piece = piece
+                    self.frame_is_binary = piece[0] == _BINARY
+                    self.is_final_fragment = True
+                    answer = on_receive(self, piece[1])
+                else:
+                    answer = on_message(self, piece[1] if piece[0] == _BINARY else piece[1].decode())  # type: ignore[misc]
             except faults.CATCHABLE as error:
-                self._hook_raised("on_receive", error)
+                self._hook_raised(name, error)
                 break
             if answer:
-                self._hook_answered("on_receive", answer)
+                self._hook_answered(name, answer)
             if self._hold or self._state != OPEN:
                 break
         self._piece = None
+        self.frame_is_binary = self.is_final_fragment = False
         self._is_delivering = False
+        if self._state == OPEN and count == len(pieces) and not self._output.is_choked:
+            if self._has_answers:
+                self._owed += count
+        else:
+            self._after_pieces(parser, pieces, count)
+
+    def _deliver_received(self, parser: Parser, pieces: list[Piece], taken: int, size: int) -> None:
+        """Not all that was received was plain: from `taken` on it is for the parser, and then all for the long way."""
+        if taken != size:
+            pieces += parser.receive(self.context.view[taken:size])
+        self._deliver(pieces, 0)
+
+    def _broke(self, number: int) -> None:
+        """A system call was answered with -errno."""
+        self._lost(name_of_error(-number))
+
+    def _after_pieces(self, parser: Parser, pieces: list[Piece], count: int) -> None:
+        """So many pieces were delivered, and then it was to end, or to pause, or the peer does not read."""
         if self._state != OPEN:
             if self._parser is parser:  # else it was reaped meanwhile
                 self._look_for_close(parser)
@@ -161,6 +195,8 @@ class Straight(Held):
         # Hot; what it means is written at `Sender.send`.  What would wait for nothing need not queue.
         if type(message) is bytes and len(message) <= COPY_BYTES and self._may_put():
             return self._put(frame(_FIN_BINARY, message))
+        if type(message) is str and message.isascii() and len(message) <= COPY_BYTES and self._may_put():
+            return self._put(frame(_FIN_TEXT, message.encode()))
         return super().send(message)
 
     def send_shared(self, message: Broadcast) -> int:
@@ -199,14 +235,34 @@ class Straight(Held):
             self._ask_plugin(self.binding.hooks.on_writeable)
         if output.size:
             try:
-                self.context.counters.bytes_sent += output.flush()
+                sent = output.flush()
             except PipeBroken as broken:
                 self._lost(str(broken))
                 return
-            if output.is_choked:
-                self._choke_changed()  # type: ignore[unreachable]  # the kernel may just have refused
-                return
-            if self.held:
-                self._note_held()
-        if self._is_asked:
+            self._after_send(sent)
+        if self._is_asked and not output.is_choked:
             self._list_once()
+
+    def _flush_on(self, answer: int, number: int) -> bool:
+        """OpenSSL was to take what waits: it answered this, with errno; above 0, it was not asked.  Reports whether it
+        took everything."""
+        output = self._output
+        try:
+            if answer > 0:
+                sent = output.flush()
+            else:
+                sent = self._indirect.send_on(answer, number)
+                output.note_sent(sent)
+        except PipeBroken as broken:
+            self._lost(str(broken))
+            return False
+        self._after_send(sent)
+        return not output.size
+
+    def _after_send(self, sent: int) -> None:
+        """The kernel took so many bytes."""
+        self.context.counters.bytes_sent += sent
+        if self._output.is_choked:
+            self._choke_changed()  # it may just have refused
+        elif self.held:
+            self._note_held()

@@ -54,6 +54,7 @@ class TlsPipe(SocketPipe):
 
     __slots__ = (
         "_address",
+        "_answer",
         "_at_end",
         "_has_pending",
         "_has_shut",
@@ -79,6 +80,7 @@ class TlsPipe(SocketPipe):
         self._address = _address_of(self._ssl)  # of that, for the extension; 0: not to be had
         self.is_usual = False  # open, at no end, nothing held back or crossed: the socket is ready as the bytes are
         self._quick = 0  # _address while it is
+        self._answer: tuple[int, int] | None = None  # see `note_answer`
         self.failure = ""  # why there is no TLS here; then the socket's own bytes are what is received
         self.has_changed = False  # what it waits for, or holds: its owner is to look
         self._settled: Callable[[], None] | None = settled
@@ -126,11 +128,8 @@ class TlsPipe(SocketPipe):
 
     # -- bytes ----------------------------------------------------------------------------------------------------
 
-    def receive_into(self, buffer: bytearray, first: tuple[int, int] | None = None) -> int:
+    def receive_into(self, buffer: bytearray) -> int:
         """As `SocketPipe.receive_into`; before the handshake is done it goes on with that, and nothing is there.
-
-        Args:
-            first: What OpenSSL answered to the first call, and errno; None: it is to be made.
 
         Raises:
             PipeBroken: the connection was reset; what came is no TLS; the stream ended without a close_notify.
@@ -146,7 +145,7 @@ class TlsPipe(SocketPipe):
         receive = self._read
         size = 0
         try:
-            size = receive(buffer) if first is None else self._judge(*first)
+            size = receive(buffer) if self._answer is None else self._take_answer()
             if size >= RECORD_BYTES:
                 # A whole record: there will be more, and to look costs less than another turn of the loop.
                 view = memoryview(buffer)
@@ -175,18 +174,24 @@ class TlsPipe(SocketPipe):
         size = self.receive_into(buffer)
         return size, parse(buffer, size, limit, MOST_FRAMES, pieces) if size > 0 else 0
 
-    def _receive_on(
-        self, buffer: bytearray, limit: int, pieces: list[Piece], answer: int, number: int
-    ) -> tuple[int, int]:
-        """`receive_frames`, where OpenSSL has answered something that is not for the extension, with errno `number`."""
-        size = self.receive_into(buffer, (answer, number))
-        return size, parse(buffer, size, limit, MOST_FRAMES, pieces) if size > 0 else 0
+    def note_answer(self, answer: int, number: int) -> None:
+        """The extension has called OpenSSL, which answered something that is not for it, with errno `number`: who
+        receives next gets it, and whatever bytes it tells of are in his buffer."""
+        self._answer = answer, number
+        self._quick = 0
+
+    def _take_answer(self) -> int:
+        """What `_read` would have answered, or raised."""
+        assert self._answer is not None
+        (answer, number), self._answer = self._answer, None
+        self._note_state()
+        return self._judge(answer, number)
 
     def send(self, data: bytes | memoryview, first: tuple[int, int] | None = None) -> int:
         """As `SocketPipe.send`.  What OpenSSL did not take must come again, with or without more behind it.
 
         Args:
-            first: As of `receive_into`.
+            first: What OpenSSL has answered to the first call, and errno; None: it is to be made.
 
         Raises:
             PipeBroken: the peer is gone.
@@ -240,7 +245,7 @@ class TlsPipe(SocketPipe):
                 room = RECORD_BYTES - (len(rest) - whole)
         return sent + self._send_record(short) if short else sent
 
-    def _send_on(self, answer: int, number: int) -> int:
+    def send_on(self, answer: int, number: int) -> int:
         """`send_many`, where OpenSSL has taken nothing, with errno `number`."""
         return self.send(b"", (answer, number))
 

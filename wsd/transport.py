@@ -68,6 +68,7 @@ class IndirectPipe(Pipe, Protocol):
     def interest(self, mask: int) -> int: ...
     def translate(self, mask: int) -> int: ...
     def take_settled(self) -> Callable[[], None] | None: ...
+    def send_on(self, answer: int, number: int) -> int: ...
 
 
 class SocketPipe:
@@ -273,6 +274,11 @@ class Output:
         if not self.size:
             return 0
         sent = self._send(self.buffers)
+        self.note_sent(sent)
+        return sent
+
+    def note_sent(self, sent: int) -> None:
+        """The kernel took the first `sent` bytes of what was waiting."""
         self.taken += sent
         if sent == self.size:
             self.buffers.clear()
@@ -281,7 +287,6 @@ class Output:
         else:
             self.is_choked = True
             self._drop(sent)
-        return sent
 
     def _drop(self, sent: int) -> None:
         """Forget the first `sent` bytes."""

@@ -91,6 +91,7 @@ class Wsi(Straight):
         self.parent: Wsi | None = None  # it is tied to, see `ties.py`
         self._children: dict[Wsi, None] | None = None  # that are tied to it
         self._piece: Piece | None = None  # being received
+        self.frame_is_binary = self.is_final_fragment = False
         self._is_plain = False
 
     # -- facts ----------------------------------------------------------------------------------------------------
@@ -146,19 +147,9 @@ class Wsi(Straight):
         return self._piece is not None and self._piece[2]
 
     @property
-    def is_final_fragment(self) -> bool:
-        """Whether the piece being received is its message's last.  LWS: lws_is_final_fragment."""
-        return self._piece is not None and self._piece[3]
-
-    @property
     def remaining_packet_payload(self) -> int:
         """How many bytes of the frame being received are still to come; 0 on its last piece only."""
         return 0 if self._piece is None else self._piece[4]
-
-    @property
-    def frame_is_binary(self) -> bool:
-        """Whether the message being received is binary."""
-        return self._piece is not None and self._piece[0] == frames.BINARY
 
     def __repr__(self) -> str:
         return f"<Wsi {self.tag}>"
@@ -244,10 +235,12 @@ class Wsi(Straight):
             if meter is not None and piece[0] <= frames.BINARY:
                 self._count_piece(meter, len(piece[1]), piece[3])
             if piece[0] > frames.BINARY:
-                self._piece = None  # on_pong gets no piece, whatever came in the same read before it
+                self._no_piece()  # on_pong gets none, whatever came in the same read before it
                 self._control(piece[0], piece[1])
             elif on_receive is not None:
                 self._piece = piece
+                self.frame_is_binary = piece[0] == frames.BINARY
+                self.is_final_fragment = piece[3]
                 try:
                     answer = on_receive(self, piece[1])
                 except faults.CATCHABLE as error:
@@ -261,7 +254,7 @@ class Wsi(Straight):
             self._log_pieces(pieces[start:at])
         if self._state == OPEN:  # else the plugin, or we, wanted the end, and no on_writeable comes after that
             self._owed += at - start if self._has_answers else 0
-        self._piece = None
+        self._no_piece()
         self._is_delivering = False
         if self._output.is_choked:
             self._choke_changed()  # what was just read may have ended a message, and queued more than should wait
@@ -277,6 +270,11 @@ class Wsi(Straight):
         elif parser.close is not None:
             # Only now, when all that was read before it is delivered, is its turn.
             self._peer_closed(*parser.close)
+
+    def _no_piece(self) -> None:
+        """None is being received, for now."""
+        self._piece = None
+        self.frame_is_binary = self.is_final_fragment = False
 
     def _log_pieces(self, pieces: list[Piece]) -> None:
         """What the parser has made of what was read."""

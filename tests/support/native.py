@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from wsd import syscalls
+from wsd import loop, syscalls
 from wsd.wire import twin
 
 
@@ -45,6 +45,8 @@ class Twins:
     frame = staticmethod(twin.frame)
     receive = staticmethod(syscalls.receive_in_python)
     send = staticmethod(syscalls.send_in_python)
+    serve_events = staticmethod(loop.serve_events_in_python)
+    serve_writers = staticmethod(loop.serve_writers_in_python)
 
 
 TWINS: Any = Twins

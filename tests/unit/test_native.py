@@ -19,7 +19,7 @@ import pytest
 from tests.support.client import BINARY, TEXT, frame
 from tests.support.native import TWINS, require_native
 
-NAMES = ["mask", "is_utf8", "parse", "frame", "receive", "send"]
+NAMES = ["mask", "is_utf8", "parse", "frame", "receive", "send", "serve_events", "serve_writers"]
 DATA = frame(TEXT, "ab")
 
 
@@ -44,7 +44,7 @@ class Text(bytes):
 def test_it_has_each_of_them_and_says_what_it_takes(native: Any, name: str) -> None:
     signature = ", ".join(inspect.signature(getattr(TWINS, name)).parameters)
     assert getattr(native, name).__doc__.replace("=0", "") == f"{name}({signature}, /)"
-    assert [key for key in vars(native) if not key.startswith("_")] == NAMES
+    assert [key for key in vars(native) if not key.startswith("_")] == [*NAMES, "straighten", "hasten_tls"]
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ class TestKeys:
         line.wsi.ping(b"?")
         line.wsi.close()
         line.context.turn()
-        assert line.sent() == b"\x89\x01?\x81\x02hi\x88\x02\x03\xe8"
+        assert line.sent() == b"\x81\x02hi\x89\x01?\x88\x02\x03\xe8"
 
 
 class TestBroadcastToBothRoles:

@@ -1,7 +1,8 @@
 """The straight way against the long one: the same bytes, the same hooks, in the same order.
 
-Each conversation is played twice, in one thread over a socketpair: on a connection as it is, and on one that goes the
-long way because it is told that it is not plain.
+Each conversation is played on each of WAYS, in one thread over a socketpair: on a connection as it is, which is in C
+where that is there, on one with the methods of straight.py, and on one that goes the long way because it is told that
+it is not plain.
 """
 
 from __future__ import annotations
@@ -9,42 +10,38 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from tests.support.client import BINARY, CONTINUATION, PING, TEXT, close_frame, frame, upgrade_request
 from tests.support.logged import logged
-from wsd import log
+from wsd import compiled, log
 from wsd.config import Keepalive, Limits
 from wsd.context import Context
 from wsd.protocol import Protocol
-from wsd.straight import PIECES_PER_TURN
+from wsd.straight import PIECES_PER_TURN, Straight
 
 Play = list[bytes]
 
+WAYS = ("as it is", "in Python", "the long way")
 
-class Noting(Protocol):
-    """Notes every call, and echoes in `on_writeable`; `act` is done with each piece."""
+
+class Noted(Protocol):
+    """Notes every call, and echoes in `on_writeable`; `act` is done with each message."""
 
     name = "noting"
+    Session = list
 
     def __init__(
-        self, act: Callable[[Any, bytes], Any] | None = None, writes: Callable[[Any], Any] | None = None
+        self, act: Callable[[Any, Any], Any] | None = None, writes: Callable[[Any], Any] | None = None
     ) -> None:
         self.calls: list[Any] = []
         self.act = act
         self.writes = writes
-
-    def on_receive(self, wsi: Any, data: bytes) -> Any:
-        facts = wsi.is_first_fragment, wsi.is_final_fragment, wsi.remaining_packet_payload, wsi.frame_is_binary
-        self.calls.append(("receive", data, *facts))
-        wsi.session.append((data, BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment))
-        wsi.callback_on_writable()
-        return self.act(wsi, data) if self.act else None
-
-    Session = list
 
     def on_writeable(self, wsi: Any) -> Any:
         self.calls.append("writeable")
@@ -61,9 +58,35 @@ class Noting(Protocol):
         self.calls.append(("closed", code, close_reason))
 
 
-def played(protocol: Noting, parts: Play, *, straight: bool, limits: Limits | None = None) -> tuple[list[Any], bytes]:
+class Noting(Noted):
+    """Piece by piece."""
+
+    def on_receive(self, wsi: Any, data: bytes) -> Any:
+        facts = wsi.is_first_fragment, wsi.is_final_fragment, wsi.remaining_packet_payload, wsi.frame_is_binary
+        self.calls.append(("receive", data, *facts))
+        wsi.session.append((data, BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment))
+        wsi.callback_on_writable()
+        return self.act(wsi, data) if self.act else None
+
+
+class NotingMessages(Noted):
+    """Whole messages."""
+
+    def on_message(self, wsi: Any, message: str | bytes) -> Any:
+        self.calls.append(("message", message, wsi.is_first_fragment, wsi.is_final_fragment, wsi.frame_is_binary))
+        wsi.session.append((message,))
+        wsi.callback_on_writable()
+        return self.act(wsi, message) if self.act else None
+
+
+def played(protocol: Noted, parts: Play, way: str = WAYS[0], limits: Limits | None = None) -> tuple[list[Any], bytes]:
     """What the plugin was told, and what its peer got, where each of `parts` comes in one read."""
-    with Context([protocol], keepalive=Keepalive(ping_seconds=0), limits=limits) as context:
+    with (
+        contextlib.ExitStack() as patches,
+        Context([protocol], keepalive=Keepalive(ping_seconds=0), limits=limits) as context,
+    ):
+        if way == "in Python":
+            patches.enter_context(mock.patch.multiple(Straight, **compiled.TWINS))
         ours, theirs = socket.socketpair()
         with theirs:
             theirs.setblocking(False)
@@ -73,7 +96,7 @@ def played(protocol: Noting, parts: Play, *, straight: bool, limits: Limits | No
             head = theirs.recv(65536)
             assert head.startswith(b"HTTP/1.1 101 ")
             assert wsi._is_plain
-            if not straight:
+            if way == "the long way":
                 wsi._is_plain = False
             heard = b""
             for part in parts:
@@ -92,11 +115,12 @@ def heard_by(sock: socket.socket) -> bytes:
     return b""
 
 
-def both(make: Callable[[], Noting], parts: Play, limits: Limits | None = None) -> list[Any]:
-    """Play it both ways, and give what both were told."""
-    ways = [played(make(), parts, straight=straight, limits=limits) for straight in (True, False)]
-    assert ways[0] == ways[1]
-    return ways[0][0]
+def every_way(make: Callable[[], Noted], parts: Play, limits: Limits | None = None) -> list[Any]:
+    """Play it all ways, and give what all were told."""
+    first, *others = (played(make(), parts, way, limits) for way in WAYS)
+    for other in others:
+        assert other == first
+    return first[0]
 
 
 HELLO = frame(TEXT, "hello")
@@ -120,9 +144,10 @@ CONVERSATIONS = {
 }
 
 
+@pytest.mark.parametrize("kind", [Noting, NotingMessages])
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_the_same_as_the_long_way(name: str) -> None:
-    both(Noting, CONVERSATIONS[name])
+def test_the_same_as_the_long_way(name: str, kind: type[Noted]) -> None:
+    every_way(kind, CONVERSATIONS[name])
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -141,11 +166,11 @@ def test_the_same_for_anything(seed: int) -> None:
         size = source.choice([1, 10, 100, 3000])
         parts.append(stream[:size])
         stream = stream[size:]
-    assert both(Noting, parts)
+    assert every_way(Noting, parts)
 
 
 def test_a_limit_on_messages() -> None:
-    assert both(Noting, [HELLO + frame(TEXT, "x" * 101) + HELLO], Limits(max_message_bytes=100))
+    assert every_way(Noting, [HELLO + frame(TEXT, "x" * 101) + HELLO], Limits(max_message_bytes=100))
 
 
 @pytest.mark.parametrize(
@@ -157,13 +182,20 @@ def test_a_limit_on_messages() -> None:
         pytest.param(lambda wsi, data: wsi.abort(), id="aborts"),
         pytest.param(lambda wsi, data: wsi.rx_flow_control(False) and None, id="pauses"),
         pytest.param(lambda wsi, data: wsi.send("from everywhere") and None, id="sends"),
+        pytest.param(lambda wsi, data: wsi.send("von überall") and None, id="sends what is not ASCII"),
+        pytest.param(lambda wsi, data: wsi.send(b"bytes") or wsi.send(b"more"), id="sends twice"),
+        pytest.param(lambda wsi, data: wsi.send(bytes(5000)) and None, id="sends much"),
+        pytest.param(lambda wsi, data: wsi.send(5), id="sends what is none"),
+        pytest.param(lambda wsi, data: wsi.write(data), id="writes where it must not"),
+        pytest.param(lambda wsi, data: sys.exit(1), id="wants to end the program"),
         pytest.param(lambda wsi, data: 1 / 0, id="raises"),
         pytest.param(lambda wsi, data: wsi.ping(b"?") and None, id="pings"),
     ],
 )
-def test_whatever_a_plugin_does_with_a_message(act: Callable[[Any, bytes], Any]) -> None:
+@pytest.mark.parametrize("kind", [Noting, NotingMessages])
+def test_whatever_a_plugin_does_with_a_message(kind: type[Noted], act: Callable[[Any, bytes], Any]) -> None:
     with logged(0):
-        assert both(lambda: Noting(act), [HELLO * 5, HELLO])
+        assert every_way(lambda: kind(act), [HELLO * 5, HELLO])
 
 
 def fragments(wsi: Any) -> None:
@@ -180,6 +212,17 @@ def fragments(wsi: Any) -> None:
         pytest.param(lambda wsi: wsi.write(bytes(5000)), id="long"),
         pytest.param(fragments, id="fragments"),
         pytest.param(lambda wsi: wsi.write(b"x", 9), id="a wrong opcode"),
+        pytest.param(lambda wsi: wsi.write(b"x", 1 << 80), id="a huge opcode"),
+        pytest.param(lambda wsi: wsi.write(b"x", "text"), id="a word as opcode"),
+        pytest.param(lambda wsi: wsi.write("x", BINARY), id="text as bytes"),
+        pytest.param(lambda wsi: wsi.write("ü" * 200, TEXT, True), id="not ASCII"),
+        pytest.param(lambda wsi: wsi.write("\ud800"), id="a lone surrogate"),
+        pytest.param(lambda wsi: wsi.write(data=b"x", opcode=TEXT), id="by name"),
+        pytest.param(lambda wsi: wsi.write(b"x", final=True), id="partly by name"),
+        pytest.param(lambda wsi: wsi.write(), id="nothing to write"),
+        pytest.param(lambda wsi: wsi.write(*[b"x"] * 9), id="too much to write"),
+        pytest.param(lambda wsi: wsi.write(b""), id="empty"),
+        pytest.param(lambda wsi: wsi.write(b"x", CONTINUATION), id="a continuation of nothing"),
         pytest.param(lambda wsi: wsi.callback_on_writable(), id="asks again"),
         pytest.param(lambda wsi: wsi.close(4002), id="closes"),
         pytest.param(lambda wsi: -1, id="answers CLOSE"),
@@ -190,12 +233,12 @@ def fragments(wsi: Any) -> None:
 )
 def test_whatever_a_plugin_writes(writes: Callable[[Any], Any]) -> None:
     with logged(0):
-        assert both(lambda: Noting(writes=writes), [HELLO, HELLO * 2])
+        assert every_way(lambda: Noting(writes=writes), [HELLO, HELLO * 2])
 
 
 def test_who_wants_to_see_pieces_sees_all_of_them() -> None:
     with logged(log.PARSER) as lines:
-        played(Noting(), [HELLO * 3], straight=True)
+        played(Noting(), [HELLO * 3])
     assert len(lines) == 3
 
 
