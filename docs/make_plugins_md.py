@@ -41,14 +41,9 @@ ATTRIBUTES: dict[tuple[type, str], str] = {
     (Wsi, "is_final_fragment"): "Whether the piece being received is its message's last.  LWS: lws_is_final_fragment.",
     (Wsi, "listener"): "The listener that accepted it; None for a connection that we opened or adopted.",
     (Wsi, "local"): "This end's address, a `Peer`.",
-    (Wsi, "parent"): "The connection that this one was tied to with `parent=`; None, or when that has ended.",
-    (Wsi, "peer"): "The other end's address, a `Peer`: `peer.address`, `peer.port`.  Behind a proxy that is believed"
-    " (`trusted_proxies`) that of the client, which may change from one HTTP request to the next.",
     (Wsi, "proxy"): "The `Peer` that the kernel knows, where `peer` is somebody for whom that one speaks; else None.",
-    (Wsi, "reconnect"): "Of a connection that was opened with `reconnect=`: who opens the next one; else None.",
     (Wsi, "request"): "The request that opened it, readable for the wsi's whole life; of a connection that we open None"
     " until it leaves, and of a raw one always.",
-    (Wsi, "response"): "Of a connection that we opened: the head of the server's answer, a `Reply`; else None.",
     (Wsi, "session"): "Yours: what `Session` gave, or whatever you put there.",
     (Wsi, "subprotocol"): "The subprotocol that was agreed on; None if the peer asked for none.",
     (ConnectError, "cause"): "One word, of those below.",
@@ -87,7 +82,7 @@ WSI = {
 # The rest of a wsi is for the loop and the HTTP role.
 WSI_INTERNAL = (
     "FAILED abort attach bind binding budget call establish establish_raw finish give_way held is_answering"
-    " is_writing keep make_raw menu note_delivered note_end number on_events on_open_events on_pipe_events"
+    " is_writing keep look make_raw menu note_delivered note_end number on_events on_open_events on_pipe_events"
     " outgoing pause_reading put read_pending reap renew_budget replace_pipe resume role send_shared"
     " service_write set_deadline stop unsent unwatch upgrade want_writable watch"
 )

@@ -72,7 +72,7 @@ class Context(Arrivals):
         # protocol for another of the same name, there are two.
         self.bindings: dict[Protocol, Binding] = {}
         self.retired: list[Binding] = []
-        self._wsis: set[Wsi] = set()
+        self._wsis: dict[Wsi, None] = {}  # a set would take up to twice the memory, by how it grows
         self._next_number = 0
         self._accepting = True
         self.connection_limit = ConnectionLimit(0, 0, 0, 0, 0)
@@ -316,7 +316,7 @@ class Context(Arrivals):
 
     def add_wsi(self, wsi: Wsi) -> None:
         """Serve a connection, which a client need not have yet; at the limit all listeners pause."""
-        self._wsis.add(wsi)
+        self._wsis[wsi] = None
         wsi.watch()
         if len(self._wsis) >= self.max_connections:
             if _warnings.allow("limit", self.now) is not None:
@@ -394,7 +394,7 @@ class Context(Arrivals):
         """The only place where a connection's descriptor is closed, so that no number changes owner in a turn."""
         dead, self._dead = self._dead, []
         for wsi in dead:
-            self._wsis.discard(wsi)
+            self._wsis.pop(wsi, None)
             self.admission.left(wsi)
             if wsi.listener is not None:
                 wsi.listener.count -= 1

@@ -19,6 +19,7 @@ from wsd import faults, log
 from wsd.counters import Counters
 from wsd.external import Announcer, PollFd
 from wsd.poller import Poller
+from wsd.rounds import Rounds
 from wsd.timers import Timer, Timers
 from wsd.transport import READ
 
@@ -89,6 +90,7 @@ class Loop:
         self.view = memoryview(self.buffer)
         self.now = time.monotonic()  # of this turn
         self.timers = Timers()
+        self.rounds = Rounds(self)
         self._writers: list[Wsi] = []
         self._backlogs: list[Wsi] = []
         self._dead: list[Wsi] = []

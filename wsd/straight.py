@@ -63,7 +63,7 @@ class Straight(Held):
 
     def _go_straight(self) -> None:
         """The connection has just been established; or something was switched on or off that is not on this way."""
-        self._is_plain = not self._is_client and self._deflater is None and self._meter is None
+        self._is_plain = not self._is_client and self._deflater is None and self._rare.meter is None
         if self._is_plain and type(self._pipe) is SocketPipe:
             self.context.listen_to(self._pipe.fileno(), self.on_open_events)
 

@@ -10,6 +10,7 @@ from wsd.config import Keepalive, Limits, Listen, Timeouts
 from wsd.counters import Counters
 from wsd.memory import Memory
 from wsd.protocol import Peer, Protocol
+from wsd.rounds import Rounds
 from wsd.timers import Timer, Timers
 from wsd.wire.deflate import make_pair
 from wsd.wire.extensions import Agreement, Settings
@@ -84,6 +85,8 @@ class NotingContext:
         self.buffer = bytearray(65536)
         self.view = memoryview(self.buffer)
         self.timers = Timers()
+        self.rounds = Rounds(self)
+        self.due: list[Callable[[], None]] = []
         self.interest = 1
         self.writers: list[Wsi] = []
         self.backlogs: list[Wsi] = []
@@ -104,6 +107,9 @@ class NotingContext:
     def call_at(self, seconds: float, function: Callable[[], None]) -> Timer:
         return self.timers.add(self.now + seconds, function)
 
+    def call_soon(self, function: Callable[[], None]) -> None:
+        self.due.append(function)
+
     def turn(self) -> None:
         """Backlogs, one write pass, timers; the dead stay, to be looked at."""
         backlogs, self.backlogs = self.backlogs, []
@@ -114,6 +120,9 @@ class NotingContext:
             wsi.service_write()
         for due in self.timers.due(self.now):
             due()
+        soon, self.due = self.due, []
+        for function in soon:
+            function()
 
     def pass_time(self, seconds: float) -> None:
         """Let time go by, then have a turn."""
