@@ -1,7 +1,7 @@
 # What `wsd/wire/twin.py`, `wsd/syscalls.py` and `wsd/loop.py` say of their functions holds of these; `straighten` is
-# told of in `wsd/compiled.py`.
+# told of in `wsd/compiled.py`, and what `make_spread` makes in `wsd/spread.py`.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from wsd.loop import Survive
@@ -18,6 +18,9 @@ def serve_events(
     events: list[tuple[int, int]], table: dict[int, Callable[[int], None]], survive: Survive, /
 ) -> None: ...
 def serve_writers(writers: list[Wsi], survive: Survive, /) -> None: ...
+def make_spread(
+    wsi: type, output: type, budget: type, open: int, low_water: int, /
+) -> Callable[[Any, Iterable[Any], bytes, list[Any]], list[Any]]: ...
 def straighten(
     classes: tuple[type, ...],
     numbers: tuple[int, ...],

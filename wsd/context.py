@@ -8,7 +8,7 @@ One thread.  The only call that other threads may make is `cancel_service()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +25,7 @@ from wsd.listener import Listener, bind, server_tls
 from wsd.memory import Memory
 from wsd.protocol import Protocol
 from wsd.reasons import Reason
+from wsd.spread import spread
 from wsd.transport import READ
 from wsd.web import Http
 from wsd.wire.frames import GOING_AWAY
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from wsd.config import ProtocolTable
     from wsd.tls_server import ServerTls
+    from wsd.wire.broadcast import Broadcast
     from wsd.wsi import Wsi
 
 # At the limit every connection that ends lets one in, which is at the limit again: one line a minute will do.
@@ -193,6 +195,16 @@ class Context(Arrivals):
             raise PluginError(
                 f"{name}: on_protocol_init raised {type(error).__name__}: {error}", *faults.place_of(error)
             ) from error
+
+    def spread(self, wsis: Iterable[Wsi], message: Broadcast) -> list[Wsi]:
+        """Send one message to each of `wsis` for which that is next to nothing; answers the others: see `spread.py`."""
+        listed: list[Wsi] = []
+        try:
+            rest: list[Wsi] = spread(self, wsis, message.frame, listed)
+        finally:
+            if listed:
+                self.note_writers(listed)
+        return rest
 
     def callback_on_writable_all_protocol(self, protocol: Protocol) -> None:
         """Ask for `on_writeable` on every established wsi of `protocol`.  LWS: the same name."""

@@ -39,7 +39,7 @@ Survive = Callable[[Callable[..., None], Exception], None]
 """Gets what raised, and what it raised."""
 
 # What makes work for a turn; when it is called outside of one, a loop that is not ours has to hear of that.
-_MAKES_WORK: Final = ("note_writer", "note_backlog", "note_dead", "call_at", "call_soon")
+_MAKES_WORK: Final = ("note_writer", "note_writers", "note_backlog", "note_dead", "call_at", "call_soon")
 
 
 def serve_events_in_python(
@@ -154,6 +154,10 @@ class Loop:
     def note_writer(self, wsi: Wsi) -> None:
         """`wsi` wants its part in the next write pass."""
         self._writers.append(wsi)
+
+    def note_writers(self, wsis: list[Wsi]) -> None:
+        """`note_writer` for many at once."""
+        self._writers += wsis
 
     def note_backlog(self, wsi: Wsi) -> None:
         """`wsi` has something that was read and not delivered."""

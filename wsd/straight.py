@@ -201,6 +201,19 @@ class Straight(Held):
         # Hot: once for each receiver of a broadcast.
         return self._put(message.frame) if self._may_put() else super().send_shared(message)
 
+    def take_shared(self, message: Broadcast) -> bool:
+        """`send_shared`, unless the message would have to wait for the peer, or for the end of another one.
+
+        Reports whether nobody need keep it: it is sent, or there is nobody to send it to.
+        """
+        waits = self._output.size + self._queue_bytes
+        if self.is_established and (
+            self._output.is_choked or self._open_opcode or waits >= LOW_WATER or waits >= self.budget.max_queue_bytes
+        ):
+            return False
+        self.send_shared(message)
+        return True
+
     def _may_put(self) -> bool:
         """Reports whether a message can go behind what is set aside for this turn's send, since nothing else waits."""
         size = self._output.size

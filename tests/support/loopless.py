@@ -7,6 +7,7 @@ from typing import Any
 
 from wsd.binding import Binding
 from wsd.config import Keepalive, Limits, Listen, Timeouts
+from wsd.context import Context
 from wsd.counters import Counters
 from wsd.memory import Memory
 from wsd.protocol import Peer, Protocol
@@ -95,6 +96,11 @@ class NotingContext:
     def note_writer(self, wsi: Wsi) -> None:
         self.writers.append(wsi)
 
+    def note_writers(self, wsis: list[Wsi]) -> None:
+        self.writers += wsis
+
+    spread = Context.spread
+
     def note_backlog(self, wsi: Wsi) -> None:
         self.backlogs.append(wsi)
 
@@ -162,6 +168,7 @@ class Loopless:
         self.pipe = ScriptedPipe()
         self.protocol = protocol
         protocol._members = {}
+        protocol.context = self.context  # type: ignore[assignment]
         self.context.limits = Limits(**limits)
         self.context.timeouts = timeouts or Timeouts()
         self.binding = Binding(protocol, self.context.limits, self.context.timeouts, None)
