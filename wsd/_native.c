@@ -472,6 +472,7 @@ static PyMethodDef methods[] = {
     {"serve_writers", FAST(wsd_serve_writers), METH_FASTCALL, PyDoc_STR("serve_writers(writers, survive, /)")},
     {"make_spread", wsd_make_spread, METH_VARARGS, PyDoc_STR("make_spread(wsi, output, budget, open, low_water, /)")},
     {"straighten", FAST(wsd_straighten), METH_FASTCALL, PyDoc_STR("straighten(classes, numbers, log_names, catchable, /)")},
+    {"hasten_tls", FAST(wsd_hasten_tls), METH_FASTCALL, PyDoc_STR("hasten_tls(pipe_type, read, write, most, /)")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -492,7 +493,7 @@ static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)(intptr_t)refuse_if_unwanted},
     {Py_mod_exec, (void *)(intptr_t)wsd_learn_to_speak},
 #if PY_VERSION_HEX >= 0x030C0000
-    /* _straight.c knows the classes of one. */
+    /* _straight.c and _tls.c know the classes of one. */
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
     {0, NULL},

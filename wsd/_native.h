@@ -26,4 +26,10 @@ PyObject *wsd_serve_events(PyObject *module, PyObject *const *arguments, Py_ssiz
 PyObject *wsd_serve_writers(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 int wsd_learn_to_speak(PyObject *module);
 
+/* _tls.c */
+PyObject *wsd_hasten_tls(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+int wsd_tls_ready(PyObject *pipe);
+Py_ssize_t wsd_tls_receive(PyObject *pipe, char *buffer, Py_ssize_t size, int *answer);
+int wsd_tls_send(PyObject *pipe, PyObject *parts, int *sent);
+
 #endif

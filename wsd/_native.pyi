@@ -1,10 +1,11 @@
 # What `wsd/wire/twin.py`, `wsd/syscalls.py` and `wsd/loop.py` say of their functions holds of these; `straighten` is
-# told of in `wsd/compiled.py`, and what `make_spread` makes in `wsd/spread.py`.
+# told of in `wsd/compiled.py`, what `make_spread` makes in `wsd/spread.py`, and `hasten_tls` in `wsd/_tls.c`.
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from wsd.loop import Survive
+from wsd.tls import TlsPipe
 from wsd.wire.parser import Piece
 from wsd.wsi import Wsi
 
@@ -28,3 +29,4 @@ def straighten(
     catchable: tuple[type[BaseException], ...],
     /,
 ) -> None: ...
+def hasten_tls(pipe_type: type[TlsPipe], read: int, write: int, most: int, /) -> None: ...

@@ -12,6 +12,7 @@
 
 #include "_native.h"
 
+#include <errno.h>
 #include <structmember.h>
 
 /* The classes, and of each the slots that are used here, by the names that they have in Python. */
@@ -56,7 +57,7 @@ static long numbers[NUMBERS];
 static PyObject *open_state, *zero;
 
 /* The names of the methods, and the methods of straight.py. */
-enum { ON_OPEN_EVENTS, CALLBACK_ON_WRITABLE, WRITE, SEND, SERVICE_WRITE, METHODS };
+enum { ON_OPEN_EVENTS, ON_PIPE_EVENTS, CALLBACK_ON_WRITABLE, WRITE, SEND, SERVICE_WRITE, METHODS };
 static PyObject *twins[METHODS];
 
 static PyObject *log_names, *catchable; /* the log's globals, and what a hook may raise */
@@ -64,11 +65,11 @@ static PyObject *log_names, *catchable; /* the log's globals, and what a hook ma
 /* What is called by name, made once. */
 enum { SAY_END_OF_INPUT, SAY_DELIVER_RECEIVED, SAY_AFTER_PIECES, SAY_AFTER_SEND, SAY_NOTE_SENT, SAY_HOOK_RAISED,
        SAY_HOOK_ANSWERED, SAY_NOTE_WRITER, SAY_BROKE, SAY_SHOWN, SAY_ON_RECEIVE, SAY_ON_MESSAGE, SAY_ON_WRITEABLE,
-       SAY_SERVICE_WRITE, SAYINGS };
+       SAY_SERVICE_WRITE, SAY_FLUSH_ON, SAY_LOOK_AT_PIPE, SAY_NOTE_ANSWER, SAYINGS };
 static const char *const saying[SAYINGS] = {
     "_end_of_input", "_deliver_received", "_after_pieces", "_after_send", "note_sent", "_hook_raised",
     "_hook_answered", "note_writer", "_broke", "shown", "on_receive", "on_message", "on_writeable",
-    "service_write",
+    "service_write", "_flush_on", "_look_at_pipe", "note_answer",
 };
 static PyObject *said[SAYINGS];
 
@@ -146,6 +147,13 @@ static PyObject *get_kind(PyObject *object, int kind, int slot, int wanted)
 {
     PyObject *value = get(object, kind, slot);
     return Py_IS_TYPE(value, kinds[wanted].type) ? value : NULL;
+}
+
+/* The pipe, borrowed, if it is a socket's, or one under TLS that is as usual; else NULL. */
+static PyObject *get_pipe(PyObject *wsi)
+{
+    PyObject *pipe = get(wsi, WSI, WSI_PIPE);
+    return Py_IS_TYPE(pipe, kinds[PIPE].type) || wsd_tls_ready(pipe) ? pipe : NULL;
 }
 
 /* The context, borrowed, if it is a loop that runs a turn; else NULL. */
@@ -388,6 +396,43 @@ static int ask_plugin(PyObject *self, PyObject *hooks)
     return 0;
 }
 
+/* Everything that waited was taken: 1, or -1 with an exception. */
+static int all_sent(PyObject *output, PyObject *counters, Py_ssize_t sent)
+{
+    PyObject *buffers = get(output, OUTPUT, OUTPUT_BUFFERS);
+    int failed = PyList_SetSlice(buffers, 0, PyList_GET_SIZE(buffers), NULL) < 0
+                 || put(output, OUTPUT, OUTPUT_SIZE, Py_NewRef(zero)) < 0
+                 || add_number(output, OUTPUT, OUTPUT_TAKEN, sent) < 0
+                 || add_number(counters, COUNTERS, COUNTERS_SENT, sent) < 0;
+    return failed ? -1 : 1;
+}
+
+/* `flush` by way of OpenSSL: what it does not take whole, and what it says of that, is for `_flush_on`. */
+static int flush_tls(PyObject *self, PyObject *output, PyObject *pipe, PyObject *counters)
+{
+    PyObject *arguments[] = {self, NULL, NULL}, *answer = NULL;
+    Py_ssize_t size = number(output, OUTPUT, OUTPUT_SIZE);
+    int sent = 1, reason = 0, went;
+
+    if (wsd_tls_ready(pipe) && is_number(self, WSI, WSI_HELD, zero)
+        && wsd_tls_send(pipe, get(output, OUTPUT, OUTPUT_BUFFERS), &sent)) {
+        reason = errno;
+        if (sent == size) {
+            return all_sent(output, counters, sent);
+        }
+    }
+    arguments[1] = PyLong_FromLong(sent);
+    arguments[2] = PyLong_FromLong(reason);
+    if (arguments[1] != NULL && arguments[2] != NULL) {
+        answer = PyObject_VectorcallMethod(said[SAY_FLUSH_ON], arguments, 3, NULL);
+    }
+    Py_XDECREF(arguments[1]);
+    Py_XDECREF(arguments[2]);
+    went = answer == NULL ? -1 : answer == Py_True;
+    Py_XDECREF(answer);
+    return went;
+}
+
 /* Gives the kernel what waits: 1 and it took all, 0 and the rest of the write pass is not due; -1 with an exception. */
 static int flush(PyObject *self, PyObject *output, PyObject *pipe, PyObject *counters)
 {
@@ -395,15 +440,14 @@ static int flush(PyObject *self, PyObject *output, PyObject *pipe, PyObject *cou
     Py_ssize_t size = number(output, OUTPUT, OUTPUT_SIZE), sent = 0;
     int failed;
 
+    if (!Py_IS_TYPE(pipe, kinds[PIPE].type)) {
+        return flush_tls(self, output, pipe, counters);
+    }
     if (wsd_send((int)number(pipe, PIPE, PIPE_FD), buffers, &sent) < 0) {
         return -1;
     }
     if (sent == size && is_number(self, WSI, WSI_HELD, zero)) {
-        failed = PyList_SetSlice(buffers, 0, PyList_GET_SIZE(buffers), NULL) < 0
-                 || put(output, OUTPUT, OUTPUT_SIZE, Py_NewRef(zero)) < 0
-                 || add_number(output, OUTPUT, OUTPUT_TAKEN, sent) < 0
-                 || add_number(counters, COUNTERS, COUNTERS_SENT, sent) < 0;
-        return failed ? -1 : 1;
+        return all_sent(output, counters, sent);
     }
     argument = PyLong_FromSsize_t(sent);
     if (argument == NULL) {
@@ -420,7 +464,7 @@ static int flush(PyObject *self, PyObject *output, PyObject *pipe, PyObject *cou
 
 static PyObject *service_write(PyObject *self, PyObject *Py_UNUSED(nothing))
 {
-    PyObject *output = get_kind(self, WSI, WSI_OUTPUT, OUTPUT), *pipe = get_kind(self, WSI, WSI_PIPE, PIPE);
+    PyObject *output = get_kind(self, WSI, WSI_OUTPUT, OUTPUT), *pipe = get_pipe(self);
     PyObject *queue = get(self, WSI, WSI_QUEUE), *context = serving_context(self), *hooks = hooks_of(self);
     PyObject *counters = context == NULL ? NULL : get_kind(context, LOOP, LOOP_COUNTERS, COUNTERS);
     int went = 1;
@@ -537,14 +581,24 @@ static int take(PyObject *self, PyObject *parser, PyObject *hooks, PyObject *pie
     return call_with_numbers(self, SAY_DELIVER_RECEIVED, parser, pieces, taken, size);
 }
 
+/* Has a pipe know what OpenSSL has answered, with errno: 0, or -1 with an exception. */
+static int note_answer(PyObject *pipe, int answer, int reason)
+{
+    PyObject *first = PyLong_FromLong(answer), *second = PyLong_FromLong(reason);
+    int failed = first == NULL || second == NULL || call(pipe, SAY_NOTE_ANSWER, first, second) < 0;
+    Py_XDECREF(first);
+    Py_XDECREF(second);
+    return failed ? -1 : 0;
+}
+
 static PyObject *on_open_events(PyObject *self, PyObject *mask)
 {
-    PyObject *parser = get_kind(self, WSI, WSI_PARSER, PARSER), *pipe = get_kind(self, WSI, WSI_PIPE, PIPE);
+    PyObject *parser = get_kind(self, WSI, WSI_PARSER, PARSER), *pipe = get_pipe(self);
     PyObject *context = serving_context(self), *hooks = hooks_of(self), *pieces, *argument;
     PyObject *counters = context == NULL ? NULL : get_kind(context, LOOP, LOOP_COUNTERS, COUNTERS);
     PyObject *buffer = context == NULL ? NULL : get(context, LOOP, LOOP_BUFFER);
     Py_ssize_t size, taken = 0, bound;
-    int failed = 0;
+    int failed = 0, answer = 0;
 
     if (parser == NULL || pipe == NULL || hooks == NULL || counters == NULL || !PyByteArray_CheckExact(buffer)
         || !PyLong_Check(mask) || PyLong_AsLong(mask) != numbers[READ] || !is_number(self, WSI, WSI_STATE, open_state)
@@ -554,7 +608,14 @@ static PyObject *on_open_events(PyObject *self, PyObject *mask)
         PyErr_Clear(); /* of a mask that is no number of ours */
         return by_twin(ON_OPEN_EVENTS, self, &mask, 1, NULL);
     }
-    size = wsd_receive((int)number(pipe, PIPE, PIPE_FD), PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer));
+    if (Py_IS_TYPE(pipe, kinds[PIPE].type)) {
+        size = wsd_receive((int)number(pipe, PIPE, PIPE_FD), PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer));
+    } else {
+        size = wsd_tls_receive(pipe, PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer), &answer);
+        if (size == 0) { /* the twin goes on from here */
+            return note_answer(pipe, answer, errno) < 0 ? NULL : by_twin(ON_OPEN_EVENTS, self, &mask, 1, NULL);
+        }
+    }
     if (size == -1) {
         return Py_NewRef(Py_None);
     }
@@ -581,6 +642,20 @@ static PyObject *on_open_events(PyObject *self, PyObject *mask)
     Py_DECREF(parser);
     Py_DECREF(pieces);
     return failed ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *on_pipe_events(PyObject *self, PyObject *mask)
+{
+    PyObject *answer;
+    if (!is_true(self, WSI, WSI_PLAIN) || !wsd_tls_ready(get(self, WSI, WSI_PIPE))) {
+        return by_twin(ON_PIPE_EVENTS, self, &mask, 1, NULL);
+    }
+    answer = on_open_events(self, mask);
+    /* What its owner has to look at makes a pipe unready. */
+    if (answer != NULL && !wsd_tls_ready(get(self, WSI, WSI_PIPE)) && call(self, SAY_LOOK_AT_PIPE, NULL, NULL) < 0) {
+        Py_CLEAR(answer);
+    }
+    return answer;
 }
 
 /* -- the loop ----------------------------------------------------------------------------------------------------- */
@@ -673,6 +748,7 @@ PyObject *wsd_serve_writers(PyObject *Py_UNUSED(module), PyObject *const *argume
 
 static PyMethodDef methods[METHODS] = {
     {"on_open_events", on_open_events, METH_O, PyDoc_STR("on_open_events($self, mask)\n--\n\n`on_events`, in C.")},
+    {"on_pipe_events", on_pipe_events, METH_O, PyDoc_STR("on_pipe_events($self, mask)\n--\n\nAs of wsd.stream.Stream, in C.")},
     {"callback_on_writable", callback_on_writable, METH_NOARGS,
      PyDoc_STR("callback_on_writable($self)\n--\n\nAs of wsd.sender.Sender, in C.")},
     {"write", FAST(write_), METH_FASTCALL | METH_KEYWORDS,

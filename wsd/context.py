@@ -19,6 +19,7 @@ from wsd.arrivals import Arrivals
 from wsd.binding import Binding
 from wsd.config import Keepalive, Limits, Listen, Timeouts, Tls
 from wsd.errors import PluginError
+from wsd.heap import Heap
 from wsd.lanes import Lanes
 from wsd.limits import ConnectionLimit, connection_limit
 from wsd.listener import Listener, bind, server_tls
@@ -82,6 +83,7 @@ class Context(Arrivals):
         self.renew_limit()
         self.memory = Memory(self.counters, self.limits.max_memory_bytes)
         self.lanes = Lanes(self.call_soon)  # in which our clients connect
+        self.heap = Heap(self.call_at)
         self.gate = Gate(self._verified)
         self.admission = Admission(self, self._wsis, self._resume_accepting)
         try:

@@ -145,6 +145,7 @@ class Opening:
             self._refuse(tls.reason(pipe.connection) or pipe.failure)
             return
         wsi.context.counters.tls_handshakes += 1
+        wsi.context.heap.shaken()
         if log.is_on(log.DEBUG):
             info = pipe.tls
             assert info is not None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wsd.binding import Binding
     from wsd.context import Context
     from wsd.role import Role
-    from wsd.tls import TlsInfo
+    from wsd.tls_info import TlsInfo
 
 
 class Roled(Timed):

@@ -165,8 +165,10 @@ class Straight(Held):
     def on_pipe_events(self, mask: int) -> None:
         """As of `Stream`; under TLS the straight way is the same."""
         if self._is_plain:
-            self.on_open_events(self._indirect.translate(mask))
-            self._look_at_pipe()
+            pipe = self._indirect
+            self.on_open_events(mask if pipe.is_usual else pipe.translate(mask))
+            if pipe.has_changed:
+                self._look_at_pipe()
         else:
             super().on_pipe_events(mask)
 
@@ -253,6 +255,22 @@ class Straight(Held):
             self._after_send(sent)
         if self._is_asked and not output.is_choked:
             self._list_once()
+
+    def _flush_on(self, answer: int, number: int) -> bool:
+        """OpenSSL was to take what waits: it answered this, with errno; above 0, it was not asked.  Reports whether it
+        took everything."""
+        output = self._output
+        try:
+            if answer > 0:
+                sent = output.flush()
+            else:
+                sent = self._indirect.send_on(answer, number)
+                output.note_sent(sent)
+        except PipeBroken as broken:
+            self._lost(str(broken))
+            return False
+        self._after_send(sent)
+        return not output.size
 
     def _after_send(self, sent: int) -> None:
         """The kernel took so many bytes."""

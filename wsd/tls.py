@@ -15,16 +15,14 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from cryptography import x509
 from OpenSSL import SSL
 
 from wsd.errors import PipeBroken
+from wsd.tls_info import TlsInfo
 from wsd.transport import MOST_FRAMES, READ, WRITE, SocketPipe, name_of_error
 from wsd.wire.fast import parse
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
-
     from wsd.wire.parser import Piece
 
 _lib: Any = getattr(SSL, "_lib", None)
@@ -55,12 +53,15 @@ class TlsPipe(SocketPipe):
     is_direct = False
 
     __slots__ = (
+        "_address",
+        "_answer",
         "_at_end",
         "_has_pending",
         "_has_shut",
         "_info",
         "_is_open",
         "_is_shutting",
+        "_quick",
         "_receive_for",
         "_send_for",
         "_settled",
@@ -68,6 +69,7 @@ class TlsPipe(SocketPipe):
         "connection",
         "failure",
         "has_changed",
+        "is_usual",
     )
 
     def __init__(self, sock: socket.socket, connection: SSL.Connection, settled: Callable[[], None]) -> None:
@@ -75,6 +77,10 @@ class TlsPipe(SocketPipe):
         self.connection = connection
         # OpenSSL's own object, where pyOpenSSL lets us at it: see `_read`.
         self._ssl: Any = getattr(connection, "_ssl", None) if _HAS_OWN_FUNCTIONS else None
+        self._address = _address_of(self._ssl)  # of that, for the extension; 0: not to be had
+        self.is_usual = False  # open, at no end, nothing held back or crossed: the socket is ready as the bytes are
+        self._quick = 0  # _address while it is
+        self._answer: tuple[int, int] | None = None  # see `note_answer`
         self.failure = ""  # why there is no TLS here; then the socket's own bytes are what is received
         self.has_changed = False  # what it waits for, or holds: its owner is to look
         self._settled: Callable[[], None] | None = settled
@@ -139,7 +145,7 @@ class TlsPipe(SocketPipe):
         receive = self._read
         size = 0
         try:
-            size = receive(buffer)
+            size = receive(buffer) if self._answer is None else self._take_answer()
             if size >= RECORD_BYTES:
                 # A whole record: there will be more, and to look costs less than another turn of the loop.
                 view = memoryview(buffer)
@@ -164,19 +170,35 @@ class TlsPipe(SocketPipe):
         return size or -1
 
     def receive_frames(self, buffer: bytearray, limit: int, pieces: list[Piece]) -> tuple[int, int]:
-        """As `SocketPipe.receive_frames`, in two calls."""
+        """As `SocketPipe.receive_frames`, in two calls; in one where the extension does it."""
         size = self.receive_into(buffer)
         return size, parse(buffer, size, limit, MOST_FRAMES, pieces) if size > 0 else 0
 
-    def send(self, data: bytes | memoryview) -> int:
+    def note_answer(self, answer: int, number: int) -> None:
+        """The extension has called OpenSSL, which answered something that is not for it, with errno `number`: who
+        receives next gets it, and whatever bytes it tells of are in his buffer."""
+        self._answer = answer, number
+        self._quick = 0
+
+    def _take_answer(self) -> int:
+        """What `_read` would have answered, or raised."""
+        assert self._answer is not None
+        (answer, number), self._answer = self._answer, None
+        self._note_state()
+        return self._judge(answer, number)
+
+    def send(self, data: bytes | memoryview, first: tuple[int, int] | None = None) -> int:
         """As `SocketPipe.send`.  What OpenSSL did not take must come again, with or without more behind it.
+
+        Args:
+            first: What OpenSSL has answered to the first call, and errno; None: it is to be made.
 
         Raises:
             PipeBroken: the peer is gone.
         """
         sent = 0
         try:
-            sent = self._write(data)
+            sent = self._write(data) if first is None else self._judge(*first)
             if sent < len(data):  # one record is all that OpenSSL takes at a time
                 view = memoryview(data)
                 while sent < len(data):
@@ -223,6 +245,10 @@ class TlsPipe(SocketPipe):
                 room = RECORD_BYTES - (len(rest) - whole)
         return sent + self._send_record(short) if short else sent
 
+    def send_on(self, answer: int, number: int) -> int:
+        """`send_many`, where OpenSSL has taken nothing, with errno `number`."""
+        return self.send(b"", (answer, number))
+
     def _send_record(self, parts: list[bytes | memoryview]) -> int:
         return self.send(parts[0] if len(parts) == 1 else b"".join(parts))
 
@@ -234,6 +260,7 @@ class TlsPipe(SocketPipe):
         """
         if self._is_open and (self._is_shutting or not self._has_shut):
             self._has_shut = True
+            self._note_state()  # from here on there are two kinds of end
             try:
                 self.connection.shutdown()
             except SSL.WantWriteError:
@@ -250,6 +277,7 @@ class TlsPipe(SocketPipe):
         # Whom it would be told to knows the pipe again.  Such a ring holds what OpenSSL has, some 50 kB, until the
         # garbage collector comes by, which counts objects and not their size: thousands of handshakes would pile up.
         self._settled = None
+        self.is_usual, self._quick = False, 0
         super().close()
 
     # Hot, and the one confined use of what pyOpenSSL keeps to itself: OpenSSL reads into our buffer and writes out of
@@ -276,6 +304,13 @@ class TlsPipe(SocketPipe):
             self.connection._raise_ssl_error(ssl, size)
         return size
 
+    def _judge(self, answer: int, number: int) -> int:
+        """What either of them answers, or raises, where somebody else has called OpenSSL's function."""
+        if answer <= 0:
+            SSL._ffi.errno = number  # type: ignore[attr-defined]  # where pyOpenSSL looks for it
+            self.connection._raise_ssl_error(self._ssl, answer)
+        return answer
+
     # -- how it goes ----------------------------------------------------------------------------------------------
 
     def _shake_hands(self) -> None:
@@ -296,6 +331,7 @@ class TlsPipe(SocketPipe):
             self._receive_for = READ
             # The last flight may have come in one piece with the first record.
             self._has_pending = self.connection.pending() > 0
+            self._note_state()
 
     def _fail(self, error: Exception) -> None:
         self.failure = reason_of(error) if isinstance(error, SSL.Error) else type(error).__name__
@@ -306,10 +342,19 @@ class TlsPipe(SocketPipe):
         if (receive_for, send_for) != (self._receive_for, self._send_for):
             self._receive_for, self._send_for = receive_for, send_for
             self.has_changed = True
+            self._note_state()
 
     def _note_pending(self, is_there: bool) -> None:
         self._has_pending = is_there
         self.has_changed = self.has_changed or is_there
+        self._note_state()
+
+    def _note_state(self) -> None:
+        """Something has changed: is all as usual?"""
+        is_crossed = self._receive_for != READ or self._send_for != WRITE
+        is_open = self._is_open and not self._has_shut
+        self.is_usual = is_open and not (self._at_end or self._has_pending or is_crossed)
+        self._quick = self._address if self.is_usual else 0
 
     def _receive_failed(self, error: SSL.Error, size: int) -> None:
         """OpenSSL is at its end with this stream; what was read before is still handed out.
@@ -335,45 +380,6 @@ class TlsPipe(SocketPipe):
         return self._info
 
 
-class TlsInfo:
-    """What a connection's two ends have agreed on, and who the peer has proved to be."""
-
-    __slots__ = ("alpn", "certificate", "cipher", "is_resumed", "server_name", "version")
-
-    def __init__(self, connection: SSL.Connection) -> None:
-        self.version: str = connection.get_protocol_version_name()
-        """`TLSv1.3`."""
-        self.cipher: str = connection.get_cipher_name() or ""
-        """OpenSSL's name of the cipher suite: `TLS_AES_256_GCM_SHA384`."""
-        self.server_name: str = (connection.get_servername() or b"").decode("ascii", "replace")
-        """The name that the client asked for (SNI); empty if none."""
-        self.alpn: str = connection.get_alpn_proto_negotiated().decode("ascii", "replace")
-        """The protocol that was agreed on by ALPN: `http/1.1`; empty if none."""
-        self.certificate: Certificate | None = connection.get_peer_certificate(as_cryptography=True)
-        """The peer's certificate, which was verified unless our side said otherwise; None if it showed none."""
-        self.is_resumed: bool = bool(_session_reused(connection))
-        """Whether a session was taken up again, without a full handshake."""
-
-    @property
-    def subject(self) -> str:
-        """Whom the peer's certificate is for, as RFC 4514 writes it: `CN=alice,O=Example`; empty if there is none."""
-        return "" if self.certificate is None else self.certificate.subject.rfc4514_string()
-
-    @property
-    def alternative_names(self) -> tuple[str, ...]:
-        """The names that the peer's certificate holds beside its subject: hosts, addresses, mail addresses, URIs."""
-        if self.certificate is None:
-            return ()
-        try:
-            names = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (x509.ExtensionNotFound, ValueError):  # none, or one that cannot be read
-            return ()
-        return tuple(str(name.value) for name in names if not isinstance(name, x509.DirectoryName | x509.OtherName))
-
-    def __repr__(self) -> str:
-        return f"<TlsInfo {self.version} {self.cipher}>"
-
-
 def reason_of(error: SSL.Error) -> str:
     """What went wrong, in OpenSSL's words or the system's."""
     if isinstance(error, SSL.SysCallError):
@@ -393,11 +399,38 @@ def _queue(error: SSL.Error) -> list[tuple[str, str, str]]:
     return found if isinstance(found, list) else []
 
 
-def _session_reused(connection: SSL.Connection) -> bool:
-    """pyOpenSSL has no call for it; of its own parts only the flag's name is used, and where it is gone, nothing."""
-    with contextlib.suppress(AttributeError):
-        return bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]
-    return False
+# -- the extension ------------------------------------------------------------------------------------------------
+
+
+def _hasten() -> bool:
+    """Have the extension read and write; reports whether it does.
+
+    It takes the extension, and a cffi that tells where OpenSSL's functions are: the package cryptography has one inside
+    of it, which nobody else can link to.
+    """
+    try:
+        from wsd._native import hasten_tls
+
+        ffi: Any = SSL._ffi  # type: ignore[attr-defined]
+        library = getattr(_lib, "_original_lib", _lib)  # what pyOpenSSL shows is a module made of it
+        found = [ffi.addressof(library, name) for name in ("SSL_read", "SSL_write")]
+        are_meant = all(ffi.typeof(function) == ffi.typeof("int(*)(SSL *, void *, int)") for function in found)
+    except (ImportError, AttributeError, TypeError):
+        return False
+    if are_meant and _HAS_OWN_FUNCTIONS:
+        read, write = (int(ffi.cast("uintptr_t", function)) for function in found)
+        hasten_tls(TlsPipe, read, write, MOST_FRAMES)
+    return are_meant and _HAS_OWN_FUNCTIONS
+
+
+def _address_of(ssl: Any) -> int:
+    """Where OpenSSL's object is, for the extension; 0 without that."""
+    if not _IS_HASTENED or ssl is None:
+        return 0
+    return int(SSL._ffi.cast("uintptr_t", ssl))  # type: ignore[attr-defined]
+
+
+_IS_HASTENED = _hasten()
 
 
 # -- what both ends' contexts have in common --------------------------------------------------------------------------

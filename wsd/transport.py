@@ -21,7 +21,7 @@ from wsd.syscalls import RETRY, receive, send
 
 if TYPE_CHECKING:
     from wsd.config import Keepalive
-    from wsd.tls import TlsInfo
+    from wsd.tls_info import TlsInfo
     from wsd.wire.parser import Piece
 
 # What a selector is asked for and tells, as epoll has it.
@@ -63,10 +63,12 @@ class IndirectPipe(Pipe, Protocol):
     """A byte pipe whose descriptor is ready for something else than the bytes are; see `tls.TlsPipe`."""
 
     has_changed: bool
+    is_usual: bool  # its descriptor is ready as the bytes are, for now
 
     def interest(self, mask: int) -> int: ...
     def translate(self, mask: int) -> int: ...
     def take_settled(self) -> Callable[[], None] | None: ...
+    def send_on(self, answer: int, number: int) -> int: ...
 
 
 class SocketPipe:
@@ -181,6 +183,7 @@ class PeekPipe(SocketPipe):
     """
 
     is_direct = False
+    is_usual = True
 
     __slots__ = ("_look", "_settled", "has_changed")
 

@@ -20,10 +20,14 @@ import pytest
 from OpenSSL import SSL
 
 from tests.support.ca import Authority, Issued
+from tests.support.native import NATIVE, require_native
 from wsd import tls
 from wsd.errors import PipeBroken
-from wsd.tls import RECORD_BYTES, TRUNCATED, TlsInfo, TlsPipe
+from wsd.tls import RECORD_BYTES, TRUNCATED, TlsPipe
 from wsd.transport import ERROR, READ, WRITE
+from wsd.wire.fast import IMPLEMENTATION
+from wsd.wire.parser import Piece
+from wsd.wire.twin import mask
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +93,20 @@ class Peer:
         return heard
 
 
-@pytest.fixture(params=["OpenSSL's own functions", "public calls"], autouse=True)
+# WSD_PURE keeps wsd from the extension.
+WAYS = ["the extension", "OpenSSL's own functions", "public calls"][
+    IMPLEMENTATION == "pure Python" and NATIVE is not None :
+]
+
+
+@pytest.fixture(params=WAYS, autouse=True)
 def functions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What reads and writes: everything here holds for both."""
+    """What reads and writes: everything here holds for all of them."""
+    if request.param == "the extension":
+        require_native()
+        assert tls._IS_HASTENED
+        return
+    monkeypatch.setattr("wsd.tls._IS_HASTENED", False)
     if request.param == "public calls":
         monkeypatch.setattr("wsd.tls._HAS_OWN_FUNCTIONS", False)
     else:
@@ -109,6 +124,7 @@ class Pair:
         connection = SSL.Connection(context, ours)
         connection.set_accept_state()
         self.settled = 0
+        self.pieces: list[Piece] = []  # that `receive` came upon
         self.pipe = TlsPipe(ours, connection, self._settle)
         self.wire.setblocking(False)
 
@@ -132,7 +148,8 @@ class Pair:
     def receive(self, size: int = 65536) -> bytes | int:
         """What the pipe has, or what it answers in place of bytes."""
         buffer = bytearray(size)
-        got = self.pipe.receive_into(buffer)
+        got, taken = self.pipe.receive_frames(buffer, 0, self.pieces)
+        assert (taken > 0) == bool(self.pieces)
         return bytes(buffer[:got]) if got > 0 else got
 
     def open(self, peer: Peer) -> None:
@@ -275,6 +292,23 @@ class TestReceiving:
         assert pair.receive(600) == data[600:]
         assert not pair.pipe.has_pending()
 
+    @pytest.mark.parametrize("count", [1, 3, 400])
+    def test_frames_are_parsed(self, opened: tuple[Pair, Peer], count: int) -> None:
+        """400 of them take two records."""
+        pair, peer = opened
+        message = bytes(60)
+        frame = b"\x82\xbc\1\2\3\4" + mask(message, b"\1\2\3\4")
+        pair.wire.sendall(peer.says(frame * count + b"\x81"))
+        assert pair.receive() == frame * count + b"\x81"
+        assert pair.pieces == [(2, message, True, True, 0)] * count
+
+    def test_a_frame_that_is_too_long_is_left_alone(self, opened: tuple[Pair, Peer]) -> None:
+        pair, peer = opened
+        pair.wire.sendall(peer.says(b"\x82\x85\0\0\0\0hello"))
+        pieces: list[Piece] = []
+        assert pair.pipe.receive_frames(bytearray(100), 4, pieces) == (11, 0)
+        assert pieces == []
+
     @pytest.mark.parametrize("step", [1, 5, 21])
     def test_a_record_in_pieces(self, opened: tuple[Pair, Peer], step: int) -> None:
         pair, peer = opened
@@ -343,7 +377,7 @@ class TestSending:
     def test_whole(self, opened: tuple[Pair, Peer], size: int) -> None:
         pair, peer = opened
         data = os.urandom(size)
-        assert pair.pipe.send(data) == size
+        assert pair.pipe.send_many([data]) == size
         assert peer.hears(pair.heard()) == data
 
     @pytest.mark.parametrize(
@@ -385,7 +419,7 @@ class TestSending:
         while at < len(data):
             rest = memoryview(data)[at : at + 60_000]
             parts = [rest[start : start + chunk] for start in range(0, len(rest), chunk)]
-            took = pair.pipe.send_many(parts) if len(parts) > 1 else pair.pipe.send(parts[0])
+            took = pair.pipe.send_many(parts)
             at += took
             if took < len(rest):
                 refused += 1
@@ -396,11 +430,34 @@ class TestSending:
         assert heard == data
         pair.close()
 
+    def test_what_was_not_taken_in_one_piece_comes_again_in_many(self, issued: Issued, authority: Authority) -> None:
+        """As it does when more was written behind it, or when part of what stood before it has left."""
+        pair, peer = Pair(server_context(issued), 4096), Peer(authority.certificate)
+        pair.open(peer)
+        pieces = [os.urandom(100) for _ in range(300)]
+        sent = 0
+        while pair.pipe.send_many(pieces[sent : sent + 1]):
+            sent += 1
+        heard = peer.hears(pair.heard())
+        rest: list[bytes | memoryview] = [memoryview(pieces[sent]), *pieces[sent + 1 :]]
+        while rest:
+            took = pair.pipe.send_many(rest)
+            rest = [memoryview(b"".join(rest))[took:]] if took < sum(map(len, rest)) else []
+            heard += peer.hears(pair.heard())
+        assert sent < 300
+        assert heard == b"".join(pieces)
+        pair.close()
+
+    def test_nothing(self, opened: tuple[Pair, Peer]) -> None:
+        pair, _ = opened
+        assert pair.pipe.send_many([]) == 0
+        assert pair.heard() == b""
+
     def test_to_nobody(self, opened: tuple[Pair, Peer]) -> None:
         pair, _ = opened
         pair.wire.close()
         with pytest.raises(PipeBroken, match=r"EPIPE|ECONNRESET"):
-            pair.pipe.send(b"x")
+            pair.pipe.send_many([b"x"])
 
 
 class TestShutdown:
@@ -474,6 +531,7 @@ def contrary(opened: tuple[Pair, Peer]) -> Iterator[tuple[TlsPipe, list[type[Exc
     connection, script = pipe.connection, []  # type: ignore[var-annotated]
     ssl_object = pipe._ssl
     pipe.connection, pipe._ssl = Contrary(script), None  # type: ignore[assignment]
+    pipe._address = pipe._quick = 0
     yield pipe, script
     pipe.connection, pipe._ssl = connection, ssl_object
 
@@ -512,31 +570,8 @@ class TestCrossing:
         assert opened[0].pipe.translate(ERROR) == ERROR
 
 
-class TestInfo:
-    def test_what_was_agreed_on(self, opened: tuple[Pair, Peer]) -> None:
-        pair, _ = opened
-        info = pair.pipe.tls
-        assert info is not None
-        assert info is pair.pipe.tls
-        assert (info.version, info.server_name, info.alpn, info.is_resumed) == ("TLSv1.3", "localhost", "", False)
-        assert info.cipher.startswith("TLS_")
-        assert (info.certificate, info.subject, info.alternative_names) == (None, "", ())
-        assert repr(info) == f"<TlsInfo TLSv1.3 {info.cipher}>"
-
-    def test_who_the_peer_is(self, issued: Issued, alice: Issued, authority: Authority) -> None:
-        pair = Pair(server_context(issued, authority.certificate))
-        pair.open(Peer(authority.certificate, client=alice))
-        info = pair.pipe.tls
-        assert info is not None
-        assert info.certificate == alice.x509
-        assert info.subject == "CN=alice.test"
-        assert info.alternative_names == ("alice.test", "192.0.2.7")
-        pair.close()
-
-    def test_a_certificate_without_names(self, issued: Issued, authority: Authority) -> None:
-        nobody = authority.issue([], client=True)
-        pair = Pair(server_context(issued, authority.certificate))
-        pair.open(Peer(authority.certificate, client=nobody))
-        assert isinstance(pair.pipe.tls, TlsInfo)
-        assert pair.pipe.tls.alternative_names == ()
-        pair.close()
+def test_what_was_agreed_on_is_made_once(opened: tuple[Pair, Peer]) -> None:
+    info = opened[0].pipe.tls
+    assert info is not None
+    assert info.version == "TLSv1.3"
+    assert info is opened[0].pipe.tls
