@@ -121,7 +121,7 @@ unit-O: $(DEV_STAMP)
 # In a copy of what it takes, so that the extension that everything else runs on stays as it is.  All memory comes from
 # malloc, since AddressSanitizer sees the ends of nothing else; what the interpreter itself never frees is no leak.
 NATIVE := build/native
-NATIVE_TESTS := $(foreach name,native compiled straight tls twin mask syscalls parser*,tests/unit/test_$(name).py)
+NATIVE_TESTS := $(foreach name,native compiled spread straight tls twin mask syscalls parser*,tests/unit/test_$(name).py)
 NATIVE_WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wcast-qual -Wcast-align \
   -Wwrite-strings -Wformat=2 -Wundef -Wvla -Werror
 NATIVE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -g $(NATIVE_WARNINGS)

@@ -10,9 +10,9 @@ setup(
     ext_modules=[
         Extension(
             "wsd._native",
-            ["wsd/_native.c", "wsd/_straight.c", "wsd/_tls.c"],
+            ["wsd/_native.c", "wsd/_broadcast.c", "wsd/_straight.c", "wsd/_tls.c"],
             depends=["wsd/_native.h"],
-            # -O3: the loop over a payload is worth the compiler's vectors, for which some Pythons' own -O2 does not ask.
+            # -O3: the loop over a payload is worth the compiler's vectors, for which some Pythons' -O2 does not ask.
             extra_compile_args=["-O3"],
             optional=True,
         )

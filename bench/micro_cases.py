@@ -5,7 +5,6 @@ Through the names that the rest of wsd uses, so that a case measures whatever st
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 import struct
@@ -15,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from bench.building import ROOT
 from wsd import Context, Protocol
+from wsd.plugins import load
 from wsd.timers import Timers
 from wsd.wire.deflate import Deflater, Inflater
 from wsd.wire.extensions import Settings
@@ -132,27 +132,29 @@ class _Nothing(Protocol):
         pass
 
 
-def _shipped_echo() -> Protocol:
-    spec = importlib.util.spec_from_file_location("bench_echo", ROOT / "plugins" / "echo.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    protocol: Protocol = module.Echo()
-    return protocol
+def _shipped(plugin: str) -> Protocol:
+    found = load(ROOT / "plugins" / f"{plugin}.py")
+    assert found.error is None, found.error
+    return found.protocols[0]
 
 
 def _converse(protocol: Protocol) -> tuple[Context, socket.socket]:
     """A context with one established connection, and its other end."""
     context = Context([protocol])
+    return context, _join(context, protocol)
+
+
+def _join(context: Context, protocol: Protocol) -> socket.socket:
+    """The other end of one more established connection."""
+    established = context.counters.established
     ours, theirs = socket.socketpair()
     context.adopt_socket(ours, protocol)
     theirs.sendall(_REQUEST.replace(b"Origin: https://example.org\r\n", b""))
-    while not context.counters.established:
+    while context.counters.established == established:
         context.service(0)
     context.service(0)
     assert theirs.recv(65536).startswith(b"HTTP/1.1 101"), "no WebSocket"
-    return context, theirs
+    return theirs
 
 
 def _dispatch(messages: int) -> Callable[[], Do]:
@@ -176,7 +178,7 @@ def _echo(messages: int) -> Callable[[], Do]:
     """From the socket to the plugin and back to the socket."""
 
     def make() -> Do:
-        context, peer = _converse(_shipped_echo())
+        context, peer = _converse(_shipped("echo"))
         data = masked(_SMALL) * messages
         send, service, receive = peer.send, context.service, peer.recv
 
@@ -188,6 +190,25 @@ def _echo(messages: int) -> Callable[[], Do]:
         return do
 
     return make
+
+
+_RECEIVERS: Final = 100
+
+
+def _broadcast() -> Do:
+    """From one socket through the mirror plugin to all of them; what they read is thrown away."""
+    mirror = _shipped("lws_mirror")
+    context = Context([mirror])
+    peers = [_join(context, mirror) for _ in range(_RECEIVERS)]
+    data, service = masked(_SMALL), context.service
+
+    def do() -> None:
+        peers[0].send(data)
+        service(0)
+        for peer in peers:
+            peer.recv(100)
+
+    return do
 
 
 # -- timers -----------------------------------------------------------------------------------------------------------
@@ -242,6 +263,7 @@ CASES: Final = (
     Case("dispatch-32", "from the socket to a hook, 64 B, of 32", _dispatch(32), 32),
     Case("echo", "through the echo plugin and back, 64 B", _echo(1)),
     Case("echo-32", "through the echo plugin and back, 64 B, of 32", _echo(32), 32),
+    Case("broadcast", "through the mirror plugin, 64 B, to each of 100", _broadcast, _RECEIVERS),
     Case("timer-cancel", "timer set and cancelled, among 1000", _set_and_cancel),
     Case("timer-due", "timer set and due, among 1000", _set_and_fire),
 )

@@ -41,14 +41,9 @@ ATTRIBUTES: dict[tuple[type, str], str] = {
     (Wsi, "is_final_fragment"): "Whether the piece being received is its message's last.  LWS: lws_is_final_fragment.",
     (Wsi, "listener"): "The listener that accepted it; None for a connection that we opened or adopted.",
     (Wsi, "local"): "This end's address, a `Peer`.",
-    (Wsi, "parent"): "The connection that this one was tied to with `parent=`; None, or when that has ended.",
-    (Wsi, "peer"): "The other end's address, a `Peer`: `peer.address`, `peer.port`.  Behind a proxy that is believed"
-    " (`trusted_proxies`) that of the client, which may change from one HTTP request to the next.",
     (Wsi, "proxy"): "The `Peer` that the kernel knows, where `peer` is somebody for whom that one speaks; else None.",
-    (Wsi, "reconnect"): "Of a connection that was opened with `reconnect=`: who opens the next one; else None.",
     (Wsi, "request"): "The request that opened it, readable for the wsi's whole life; of a connection that we open None"
     " until it leaves, and of a raw one always.",
-    (Wsi, "response"): "Of a connection that we opened: the head of the server's answer, a `Reply`; else None.",
     (Wsi, "session"): "Yours: what `Session` gave, or whatever you put there.",
     (Wsi, "subprotocol"): "The subprotocol that was agreed on; None if the peer asked for none.",
     (ConnectError, "cause"): "One word, of those below.",
@@ -87,8 +82,8 @@ WSI = {
 # The rest of a wsi is for the loop and the HTTP role.
 WSI_INTERNAL = (
     "FAILED abort attach bind binding budget call establish establish_raw finish give_way held is_answering"
-    " is_writing keep make_raw menu note_delivered note_end number on_events on_open_events on_pipe_events"
-    " outgoing pause_reading put read_pending reap renew_budget replace_pipe resume role send_shared"
+    " is_writing keep look make_raw menu note_delivered note_end number on_events on_open_events on_pipe_events"
+    " outgoing pause_reading put read_pending reap renew_budget replace_pipe resume role send_shared take_shared"
     " service_write set_deadline stop unsent unwatch upgrade want_writable watch"
 )
 
@@ -100,7 +95,10 @@ CONTEXT = {
     " service service_fd run stop close",
 }
 
-PROTOCOL = {"What a class says": "name Session Options max_message_bytes", "What it can do": "context wsis broadcast"}
+PROTOCOL = {
+    "What a class says": "name Session Options max_message_bytes",
+    "What it can do": "context wsis broadcast offer",
+}
 
 # Small classes, and which of their members; "" is all of them.
 OTHERS: dict[type, str] = {
@@ -216,12 +214,15 @@ delivery at once, what was read already included.
 
 ## Sending
 
-From anywhere, `wsi.send(message)` and `self.broadcast(message)` queue a message.  A peer whose queue grows over
-`max_queue_bytes` is closed with 1008.
+From anywhere, `wsi.send(message)` and `self.broadcast(message)` queue a message; `to=` is who gets it, if not all.  A
+peer whose queue grows over `max_queue_bytes` is closed with 1008.
 
 For more control ask with `wsi.callback_on_writable()` and, in `on_writeable`, call `wsi.write(...)` until
 `wsi.send_pipe_choked`; then ask again.  Nothing is buffered for you that way but what is on its way already, so what
-you produce is as fast as the peer reads.  The shipped `echo` and `lws_mirror` are written so.
+you produce is as fast as the peer reads.  The shipped `echo` is written so.
+
+For many at once, `self.offer(message, to=...)` is a broadcast to those who can take it now, and answers the others: for
+whom the message can be dropped, or kept until their `on_writeable`, as the shipped `lws_mirror` does in a `Ring`.
 
 ## Connecting out
 
@@ -252,9 +253,7 @@ class Ticker(Protocol):
 
     def on_message(self, wsi, message):
         if wsi.is_client:
-            for other in tuple(self.wsis):
-                if not other.is_client:
-                    other.send(message)
+            self.broadcast(message, to=[other for other in self.wsis if not other.is_client])
 
 
 protocols = [Ticker]

@@ -7,8 +7,6 @@ sends message after message and does not read, its connection is not read until 
 
 from __future__ import annotations
 
-from collections import deque
-
 from pydantic import Field
 
 from wsd import BINARY, CLOSE, TEXT, Answer, Context, Options, Protocol, Wsi
@@ -24,15 +22,12 @@ class EchoOptions(Options):
 
 
 class Backlog:
-    """What one connection has still to get back; wsd makes one for each as `wsi.session`.
-
-    The deque is made with the first message: it takes 600 bytes, and most of many connections are idle.
-    """
+    """What one connection has still to get back; wsd makes one for each as `wsi.session`."""
 
     __slots__ = ("paused", "pieces", "size")
 
     def __init__(self) -> None:
-        self.pieces: deque[tuple[bytes, int, bool]] | None = None
+        self.pieces: list[tuple[bytes, int, bool]] = []  # a deque would take 0.7 kB of each idle connection
         self.size = 0
         self.paused = False
 
@@ -47,8 +42,6 @@ class Echo(Protocol):
 
     def on_receive(self, wsi: Wsi, data: bytes) -> None:
         backlog: Backlog = wsi.session
-        if backlog.pieces is None:
-            backlog.pieces = deque()
         backlog.pieces.append((data, BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment))
         backlog.size += len(data) + PIECE_BYTES
         if backlog.size > self.max_backlog_bytes and not backlog.paused and self.is_too_much(wsi, backlog):
@@ -67,16 +60,21 @@ class Echo(Protocol):
     def on_writeable(self, wsi: Wsi) -> Answer:
         backlog: Backlog = wsi.session
         pieces = backlog.pieces
-        while pieces:
-            data, opcode, final = pieces.popleft()
-            backlog.size -= len(data) + PIECE_BYTES
+        left = len(pieces)
+        for data, opcode, final in pieces:
             # After the first fragment of a message wsd makes the opcode a continuation by itself.
             if wsi.write(data, opcode, final):
                 return CLOSE
-            if pieces and wsi.send_pipe_choked:
+            left -= 1
+            if left and wsi.send_pipe_choked:
                 break
-        if pieces:
+        if left:
+            del pieces[:-left]
+            backlog.size = sum(len(data) + PIECE_BYTES for data, _, _ in pieces)
             wsi.callback_on_writable()
+        else:
+            pieces.clear()
+            backlog.size = 0
         if backlog.paused and backlog.size <= self.max_backlog_bytes // 2:
             backlog.paused = False
             wsi.rx_flow_control(True)

@@ -2,9 +2,11 @@
 
 The room is the address's `?mirror=NAME`; without one all meet in the same.
 
-A model for authors: rooms, a ring with one head and many tails, and what to do about a reader that does not read.  A
-message is kept once for all readers.  When the ring is nearly full nobody in the room is read any more, and those who
-hold it up have three seconds to catch up, or are closed; then all go on.  So nothing is lost and nothing grows.
+A model for authors: rooms, a message for many, a ring with one head and many tails, and what to do about a reader that
+does not read.  Who takes a message when it comes gets it at once, from `offer`.  For those who do not it is kept, once
+for all of them, in a ring, from which each reads at its own pace until it has caught up.  When the ring is nearly full
+nobody in the room is read any more, and those who hold it up have three seconds to catch up, or are closed; then all go
+on.  So nothing is lost and nothing grows.
 
 Where it differs from the original: messages are whole (the original sends each piece of up to 4096 bytes as a message
 of its own), binary stays binary (the original makes all of it text), and who joins hears what is said from then on
@@ -31,10 +33,13 @@ class MirrorOptions(Options):
 class Room:
     """Those who mirror each other."""
 
-    def __init__(self, name: str, ring_size: int) -> None:
+    def __init__(self, name: str, ring_size: int, context: Context) -> None:
         self.name = name
-        self.ring: Ring[tuple[bytes, int], Wsi] = Ring(ring_size)
+        self.context = context
         self.wsis: dict[Wsi, None] = {}
+        self.current: dict[Wsi, None] = {}
+        """Those of them who have all that was said; for each of the others the ring has a tail."""
+        self.ring: Ring[tuple[bytes, int], Wsi] = Ring(ring_size)
         self.blockers: set[Wsi] = set()
         """Who keeps the room from going on; while there is anybody, nobody in it is read."""
         # libwebsockets' RXFLOW_MIN and RXFLOW_MAX: 4 and 21 of 32.  Pausing at the last moment and going on well
@@ -42,47 +47,69 @@ class Room:
         self.pause_below = max(1, ring_size // 8)
         self.may_wait = ring_size - 2 * ring_size // 3
 
-    def put(self, element: tuple[bytes, int]) -> None:
-        """Keep a message for every reader; pause the room if that nearly filled the ring.
+    def join(self, wsi: Wsi) -> None:
+        self.wsis[wsi] = self.current[wsi] = None
+        if self.blockers:
+            wsi.rx_flow_control(False)
+
+    def keep(self, message: str | bytes, late: list[Wsi]) -> None:
+        """Keep a message for those who could not take it, and for all who are behind already; pause the room if that
+        nearly filled the ring.
 
         There is always space for it: a paused room delivers nothing.
         """
-        self.ring.insert(element)
-        for wsi in self.wsis:
+        for wsi in late:
+            del self.current[wsi]
+            wsi.session.tail = self.ring.join(wsi)
             wsi.callback_on_writable()
-        if self.ring.free < self.pause_below and not self.blockers:
-            self.pause()
+        if self.ring.tails:
+            # Text is encoded here, once for all of them.
+            self.ring.insert((message.encode(), TEXT) if isinstance(message, str) else (message, BINARY))
+            if self.ring.free < self.pause_below and not self.blockers:
+                self.pause()
 
     def pause(self) -> None:
         for tail in self.ring.lagging(self.may_wait):
-            wsi = tail.owner
-            if wsi.set_timer(MAX_BLOCK_SECONDS):
-                self.leave(wsi)  # it is closing already, and will not catch up
+            if tail.owner.is_closing:
+                self.leave(tail.owner)  # it will not catch up
             else:
-                self.blockers.add(wsi)
+                self.blockers.add(tail.owner)
         if self.blockers:
+            # Not a timer of each wsi: those end when it begins to close, for whatever reason, and the room would wait
+            # for the end of that.
+            self.timer = self.context.call_later(MAX_BLOCK_SECONDS, self.end_pause)
             for wsi in self.wsis:
                 wsi.rx_flow_control(False)
 
     def caught_up(self, wsi: Wsi) -> None:
         """A blocker has drained, or gone; the last one sets the room going again."""
         self.blockers.remove(wsi)
-        wsi.set_timer(None)
         if not self.blockers:
+            self.timer.cancel()
             for other in self.wsis:
                 other.rx_flow_control(True)
+
+    def end_pause(self) -> None:
+        """The others have waited long enough."""
+        for wsi in tuple(self.blockers):
+            # Out of the room first: a closing handshake, which a peer that does not read does not answer, takes time.
+            self.leave(wsi)
+            wsi.close(1008, "too slow for the others")
 
     def leave(self, wsi: Wsi) -> None:
         """Forget a wsi, and what only it had still to read; may be called again."""
         if wsi in self.wsis:
             del self.wsis[wsi]
-            self.ring.leave(wsi.session.tail)
+            if wsi in self.current:
+                del self.current[wsi]
+            else:
+                self.ring.leave(wsi.session.tail)
             if wsi in self.blockers:
                 self.caught_up(wsi)
 
 
 class Reader:
-    """What one connection remembers: filled in when it is established."""
+    """What one connection remembers: `room` from when it is established, `tail` while it is behind."""
 
     __slots__ = ("room", "tail")
     room: Room
@@ -109,44 +136,40 @@ class Mirror(Protocol):
         name = wsi.request.arg("mirror", "")
         room = self.rooms.get(name)
         if room is None:
-            room = self.rooms[name] = Room(name, self.options.ring_size)
-        room.wsis[wsi] = None
-        wsi.session.room, wsi.session.tail = room, room.ring.join(wsi)
-        if room.blockers:
-            wsi.rx_flow_control(False)
+            room = self.rooms[name] = Room(name, self.options.ring_size, self.context)
+        wsi.session.room = room
+        room.join(wsi)
 
     def on_message(self, wsi: Wsi, message: str | bytes) -> None:
-        # Text is encoded here, once for all readers.
-        element = (message.encode(), TEXT) if isinstance(message, str) else (message, BINARY)
-        wsi.session.room.put(element)
+        room: Room = wsi.session.room
+        room.keep(message, self.offer(message, room.current))
 
     def on_writeable(self, wsi: Wsi) -> Answer:
-        room, tail = wsi.session.room, wsi.session.tail
+        room: Room = wsi.session.room
         ring = room.ring
-        if wsi not in room.wsis:
+        if wsi not in room.wsis or wsi in room.current:
             return None
+        tail = wsi.session.tail
         while ring.waiting(tail) and not wsi.send_pipe_choked:
             data, opcode = ring.peek(tail)
             if wsi.write(data, opcode):
                 return CLOSE
             ring.consume(tail)
-        if ring.waiting(tail):
-            wsi.callback_on_writable()
         if wsi in room.blockers and ring.waiting(tail) <= room.may_wait:
             room.caught_up(wsi)
+        if ring.waiting(tail):
+            wsi.callback_on_writable()
+        else:
+            ring.leave(tail)
+            room.current[wsi] = None
         return None
-
-    def on_timer(self, wsi: Wsi) -> None:
-        # Not `set_timeout`: it waits for the closing handshake, which a peer that does not read does not answer, and
-        # the room with it.  Out of the room first, then the close may take its time.
-        wsi.session.room.leave(wsi)
-        wsi.close(1008, "too slow for the others")
 
     def on_closed(self, wsi: Wsi, code: int, close_reason: str) -> None:
         room: Room = wsi.session.room
         room.leave(wsi)
-        if not room.wsis:
-            self.rooms.pop(room.name, None)
+        # One that was too slow may end after its room has, when another one has the name.
+        if not room.wsis and self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
 
 
 protocols = [Mirror]

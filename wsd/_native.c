@@ -470,6 +470,7 @@ static PyMethodDef methods[] = {
     {"send", FAST(native_send), METH_FASTCALL, PyDoc_STR("send(fd, parts, /)")},
     {"serve_events", FAST(wsd_serve_events), METH_FASTCALL, PyDoc_STR("serve_events(events, table, survive, /)")},
     {"serve_writers", FAST(wsd_serve_writers), METH_FASTCALL, PyDoc_STR("serve_writers(writers, survive, /)")},
+    {"make_spread", wsd_make_spread, METH_VARARGS, PyDoc_STR("make_spread(wsi, output, budget, open, low_water, /)")},
     {"straighten", FAST(wsd_straighten), METH_FASTCALL, PyDoc_STR("straighten(classes, numbers, log_names, catchable, /)")},
     {"hasten_tls", FAST(wsd_hasten_tls), METH_FASTCALL, PyDoc_STR("hasten_tls(pipe_type, read, write, most, /)")},
     {NULL, NULL, 0, NULL},

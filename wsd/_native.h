@@ -17,6 +17,9 @@ PyObject *wsd_frame(unsigned char first, const char *payload, Py_ssize_t size);
 Py_ssize_t wsd_receive(int fd, char *buffer, Py_ssize_t size);
 int wsd_send(int fd, PyObject *parts, Py_ssize_t *sent);
 
+/* _broadcast.c */
+PyObject *wsd_make_spread(PyObject *module, PyObject *arguments);
+
 /* _straight.c */
 PyObject *wsd_straighten(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *wsd_serve_events(PyObject *module, PyObject *const *arguments, Py_ssize_t count);

@@ -1,7 +1,7 @@
 # What `wsd/wire/twin.py`, `wsd/syscalls.py` and `wsd/loop.py` say of their functions holds of these; `straighten` is
-# told of in `wsd/compiled.py`, `hasten_tls` in `wsd/_tls.c`.
+# told of in `wsd/compiled.py`, what `make_spread` makes in `wsd/spread.py`, and `hasten_tls` in `wsd/_tls.c`.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from wsd.loop import Survive
@@ -19,6 +19,9 @@ def serve_events(
     events: list[tuple[int, int]], table: dict[int, Callable[[int], None]], survive: Survive, /
 ) -> None: ...
 def serve_writers(writers: list[Wsi], survive: Survive, /) -> None: ...
+def make_spread(
+    wsi: type, output: type, budget: type, open: int, low_water: int, /
+) -> Callable[[Any, Iterable[Any], bytes, list[Any]], list[Any]]: ...
 def straighten(
     classes: tuple[type, ...],
     numbers: tuple[int, ...],

@@ -8,7 +8,7 @@ One thread.  The only call that other threads may make is `cancel_service()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,6 +26,7 @@ from wsd.listener import Listener, bind, server_tls
 from wsd.memory import Memory
 from wsd.protocol import Protocol
 from wsd.reasons import Reason
+from wsd.spread import spread
 from wsd.transport import READ
 from wsd.web import Http
 from wsd.wire.frames import GOING_AWAY
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from wsd.config import ProtocolTable
     from wsd.tls_server import ServerTls
+    from wsd.wire.broadcast import Broadcast
     from wsd.wsi import Wsi
 
 # At the limit every connection that ends lets one in, which is at the limit again: one line a minute will do.
@@ -73,7 +75,7 @@ class Context(Arrivals):
         # protocol for another of the same name, there are two.
         self.bindings: dict[Protocol, Binding] = {}
         self.retired: list[Binding] = []
-        self._wsis: set[Wsi] = set()
+        self._wsis: dict[Wsi, None] = {}  # a set would take up to twice the memory, by how it grows
         self._next_number = 0
         self._accepting = True
         self.connection_limit = ConnectionLimit(0, 0, 0, 0, 0)
@@ -195,6 +197,16 @@ class Context(Arrivals):
             raise PluginError(
                 f"{name}: on_protocol_init raised {type(error).__name__}: {error}", *faults.place_of(error)
             ) from error
+
+    def spread(self, wsis: Iterable[Wsi], message: Broadcast) -> list[Wsi]:
+        """Send one message to each of `wsis` for which that is next to nothing; answers the others: see `spread.py`."""
+        listed: list[Wsi] = []
+        try:
+            rest: list[Wsi] = spread(self, wsis, message.frame, listed)
+        finally:
+            if listed:
+                self.note_writers(listed)
+        return rest
 
     def callback_on_writable_all_protocol(self, protocol: Protocol) -> None:
         """Ask for `on_writeable` on every established wsi of `protocol`.  LWS: the same name."""
@@ -318,7 +330,7 @@ class Context(Arrivals):
 
     def add_wsi(self, wsi: Wsi) -> None:
         """Serve a connection, which a client need not have yet; at the limit all listeners pause."""
-        self._wsis.add(wsi)
+        self._wsis[wsi] = None
         wsi.watch()
         if len(self._wsis) >= self.max_connections:
             if _warnings.allow("limit", self.now) is not None:
@@ -396,7 +408,7 @@ class Context(Arrivals):
         """The only place where a connection's descriptor is closed, so that no number changes owner in a turn."""
         dead, self._dead = self._dead, []
         for wsi in dead:
-            self._wsis.discard(wsi)
+            self._wsis.pop(wsi, None)
             self.admission.left(wsi)
             if wsi.listener is not None:
                 wsi.listener.count -= 1

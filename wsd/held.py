@@ -10,17 +10,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from wsd.roled import Roled
-from wsd.stream import LOW_WATER, NoPipe
-from wsd.transport import Pipe
+from wsd.stream import LOW_WATER
 from wsd.wire import frames
 from wsd.wire.closing import DEAD, OPEN
 from wsd.wire.parser import Parser, Piece
 
 if TYPE_CHECKING:
-    from wsd.binding import Binding
-    from wsd.context import Context
     from wsd.meter import Meter
-    from wsd.protocol import Peer
 
 # What Python needs for a piece beside its payload (a tuple, a bytes object), and for what waits in the queue.
 _PIECE_BYTES: Final = 150
@@ -30,20 +26,7 @@ _ENTRY_BYTES: Final = 40
 class Held(Roled):
     """A connection that knows what it holds."""
 
-    __slots__ = ("_assembled",)
-
-    def __init__(
-        self,
-        context: Context,
-        pipe: Pipe | NoPipe,
-        binding: Binding,
-        peer: Peer,
-        local: Peer,
-        is_client: bool,
-        number: int,
-    ) -> None:
-        super().__init__(context, pipe, binding, peer, local, is_client, number)
-        self._assembled: bytearray | None = None  # the message so far, for on_message
+    __slots__ = ()
 
     def _look_for_close(self, parser: Parser) -> None:
         """The peer's Close may have come, behind what nobody will get."""
@@ -59,25 +42,28 @@ class Held(Roled):
         opcode, payload, first, final, _ = piece
         data: bytes | bytearray = payload
         if not (first and final):
-            if first or self._assembled is None:
-                self._assembled = bytearray()
-            self._assembled += payload
+            rare = self._own_rare()
+            if first or rare.assembled is None:
+                rare.assembled = bytearray()
+            rare.assembled += payload
             if not final:
                 self._note_held()
                 return
-            data, self._assembled = self._assembled, None
+            data, rare.assembled = rare.assembled, None
             self._note_held()
         message = data.decode() if opcode == frames.TEXT else bytes(data)
         self.call("on_message", self.binding.hooks.on_message, self, message)
 
     def _keep_backlog(self, pieces: list[Piece], start: int, at: int) -> None:
         """What comes from index `at` on is delivered later; before it, what was delivered from `start` on."""
-        self._backlog, self._backlog_at = pieces, at
+        self._backlog = pieces
+        rare = self._own_rare()
+        rare.backlog_at = at
         left = len(pieces) - at
         if start == 0:
-            self._backlog_bytes = sum(len(piece[1]) for piece in pieces[at:]) + left * _PIECE_BYTES
+            rare.backlog_bytes = sum(len(piece[1]) for piece in pieces[at:]) + left * _PIECE_BYTES
         else:  # counting them anew in each turn would take longer than delivering them
-            self._backlog_bytes = self._backlog_bytes * left // (len(pieces) - start)
+            rare.backlog_bytes = rare.backlog_bytes * left // (len(pieces) - start)
         if not self._hold:
             self.context.note_backlog(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
         self._note_held()
@@ -96,12 +82,12 @@ class Held(Roled):
             return held
         if self._queue is not None:
             held += len(self._queue) * _ENTRY_BYTES
-        if self._assembled is not None:
-            held += len(self._assembled)
+        if self._rare.assembled is not None:
+            held += len(self._rare.assembled)
         if self.role is not None:
             held += getattr(self.role, "held", 0)  # only HTTP keeps anything
         if self._backlog is not None:
-            held += self._backlog_bytes
+            held += self._rare.backlog_bytes
             held += self._parser.held if self._parser is not None else 0
         return held
 
@@ -134,7 +120,8 @@ class Held(Roled):
 
     def _forget_input(self) -> None:
         self._backlog = None
-        self._assembled = None
+        if self._rare.assembled is not None:
+            self._rare.assembled = None
         if self.held:
             self._note_held()
         if self._parser is not None:

@@ -71,6 +71,7 @@ class Listener(Menu):
         self._is_unix = sock.family == socket.AF_UNIX
         self._inode = _inode(config.unix) if self._is_unix else None
         self.sockname = _sockname(sock)
+        self._local = peer_of(sock.getsockname())  # our end of the last connection
         self._mask = READ
 
     def reconfigure(
@@ -148,6 +149,10 @@ class Listener(Menu):
         peer = peer_of(address)
         try:
             local = peer_of(sock.getsockname())
+            if local == self._local:
+                local = self._local  # most find us at the same address: it is kept once
+            else:
+                self._local = local
             prepare(sock, context.keepalive)
         except OSError:
             give_back(sock)  # reset between accept and here

@@ -19,6 +19,7 @@ from wsd import faults, log
 from wsd.counters import Counters
 from wsd.external import Announcer, PollFd
 from wsd.poller import Poller
+from wsd.rounds import Rounds
 from wsd.timers import Timer, Timers
 from wsd.transport import READ
 
@@ -38,7 +39,7 @@ Survive = Callable[[Callable[..., None], Exception], None]
 """Gets what raised, and what it raised."""
 
 # What makes work for a turn; when it is called outside of one, a loop that is not ours has to hear of that.
-_MAKES_WORK: Final = ("note_writer", "note_backlog", "note_dead", "call_at", "call_soon")
+_MAKES_WORK: Final = ("note_writer", "note_writers", "note_backlog", "note_dead", "call_at", "call_soon")
 
 
 def serve_events_in_python(
@@ -89,6 +90,7 @@ class Loop:
         self.view = memoryview(self.buffer)
         self.now = time.monotonic()  # of this turn
         self.timers = Timers()
+        self.rounds = Rounds(self)
         self._writers: list[Wsi] = []
         self._backlogs: list[Wsi] = []
         self._dead: list[Wsi] = []
@@ -152,6 +154,10 @@ class Loop:
     def note_writer(self, wsi: Wsi) -> None:
         """`wsi` wants its part in the next write pass."""
         self._writers.append(wsi)
+
+    def note_writers(self, wsis: list[Wsi]) -> None:
+        """`note_writer` for many at once."""
+        self._writers += wsis
 
     def note_backlog(self, wsi: Wsi) -> None:
         """`wsi` has something that was read and not delivered."""

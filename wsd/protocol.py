@@ -10,7 +10,7 @@ One instance of a protocol serves one context and all its listeners, so `self` i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from wsd.wire.broadcast import Broadcast
@@ -286,14 +286,28 @@ class Protocol:
         """The established wsi of this protocol, oldest first; a live view: copy it before you close any."""
         return self._members.keys()
 
-    def broadcast(self, message: str | bytes | bytearray | memoryview) -> None:
+    def broadcast(self, message: str | bytes | bytearray | memoryview, to: Iterable[Wsi] | None = None) -> None:
         """Send one message to every established wsi of this protocol; it is framed once, and compressed once.
 
         Each wsi queues it as `wsi.send()` does; one whose queue is full is closed with 1008, the others go on.
+
+        Args:
+            to: Only those: of a room, say.
         """
         shared = Broadcast(message)
-        for wsi in tuple(self._members):
+        for wsi in self.context.spread(self._members if to is None else to, shared):
             wsi.send_shared(shared)
+
+    def offer(self, message: str | bytes | bytearray | memoryview, to: Iterable[Wsi] | None = None) -> list[Wsi]:
+        """`broadcast` without queues: answers those that get nothing, since they would have to wait for it.
+
+        They are choked (`wsi.send_pipe_choked`), or in the middle of a message.  What is to become of them is yours
+        to say: drop the message; or keep it, and `wsi.write()` it when `on_writeable`, once asked for, is called.
+        One that is closing gets nothing either, and nobody waits for it: it is not in the answer.
+        """
+        shared = Broadcast(message)
+        rest = self.context.spread(self._members if to is None else to, shared)
+        return [wsi for wsi in rest if not wsi.take_shared(shared)]
 
 
 HOOKS: dict[str, int] = {

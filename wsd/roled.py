@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from wsd import log
 from wsd.descriptor import DescriptorPipe
+from wsd.protocol import Peer
 from wsd.stream import HOLD_PLUGIN, HOLD_ROLE, NoPipe
 from wsd.timed import Timed
 from wsd.transport import BROKEN, READ, Output, Pipe
@@ -20,7 +21,6 @@ from wsd.wire.parser import Piece
 if TYPE_CHECKING:
     from wsd.binding import Binding
     from wsd.context import Context
-    from wsd.protocol import Peer
     from wsd.role import Role
     from wsd.tls_info import TlsInfo
 
@@ -30,12 +30,9 @@ class Roled(Timed):
 
     __slots__ = (
         "_backlog",
-        "_backlog_at",
-        "_backlog_bytes",
         "_is_established",
-        "_is_held_early",
+        "_peer",
         "local",
-        "peer",
         "proxy",
     )
 
@@ -50,24 +47,36 @@ class Roled(Timed):
         number: int,
     ) -> None:
         super().__init__(context, pipe, binding, is_client, number)
-        self.peer = peer
+        self._peer = f"{peer[0]} {peer[1]}"
         self.local = local
         self.proxy: Peer | None = None  # who passes on what `peer` says, by the kernel; None: it comes straight
         self._is_established = False  # on_established or on_raw_adopt ran
-        self._is_held_early = False  # the plugin wants no input, while we connect: a handshake is read all the same
         self._backlog: list[Piece] | None = None  # read and not delivered
-        self._backlog_at = 0
-        self._backlog_bytes = 0  # what it holds, roughly
+
+    @property
+    def peer(self) -> Peer:
+        """The other end's address, a `Peer`: `peer.address`, `peer.port`.
+
+        Behind a proxy that is believed (`trusted_proxies`) that of the client, which may change from one HTTP request
+        to the next.
+        """
+        # Kept as one text: a Peer with what it holds is 160 bytes, and is asked for by a log line, or by nobody.
+        address, _, port = self._peer.rpartition(" ")
+        return Peer(address, int(port))
+
+    @peer.setter
+    def peer(self, peer: Peer) -> None:
+        self._peer = f"{peer.address} {peer.port}"
 
     @property
     def is_raw(self) -> bool:
         """Whether it speaks neither HTTP nor WebSocket: the hooks for it are `on_raw_adopt` and those beside it."""
-        return self._is_raw
+        return self._rare.is_raw
 
     @property
     def is_descriptor(self) -> bool:
         """Whether it is a descriptor, no socket: of `context.adopt_descriptor()`."""
-        return self._is_raw and isinstance(self._pipe, DescriptorPipe)
+        return self._rare.is_raw and isinstance(self._pipe, DescriptorPipe)
 
     @property
     def tls(self) -> TlsInfo | None:
@@ -95,7 +104,7 @@ class Roled(Timed):
             wait: Read nothing before `establish_raw`; for a wsi that no selector has yet.
         """
         self.role = role
-        self._is_raw = True
+        self._own_rare().is_raw = True
         if wait:
             self._hold |= HOLD_ROLE
             self._mask = 0
@@ -107,7 +116,7 @@ class Roled(Timed):
         self.binding.protocol._members[self] = None  # type: ignore[index]  # the protocol knows the whole Wsi
         self.context.counters.established += 1
         log.info("%s: raw, %s", self.tag, "a descriptor" if self.is_descriptor else f"local end {self.local}")
-        if self._is_held_early:
+        if self._rare.is_held_early:
             self._set_hold(HOLD_PLUGIN, True)
         self._set_hold(HOLD_ROLE, False)
         self.renew_budget()
@@ -115,8 +124,9 @@ class Roled(Timed):
 
     def keep(self, data: bytes) -> None:
         """The role got what a raw wsi's plugin is to have, as soon as it wants it."""
-        self._backlog, self._backlog_at = [(frames.BINARY, data, True, True, 0)], 0
-        self._backlog_bytes = len(data)
+        self._backlog = [(frames.BINARY, data, True, True, 0)]
+        rare = self._own_rare()
+        rare.backlog_at, rare.backlog_bytes = 0, len(data)
         if not self._hold:
             self.context.note_backlog(self)  # type: ignore[arg-type]  # the context knows the whole Wsi
 
@@ -139,7 +149,7 @@ class Roled(Timed):
 
     def _hung_up(self, mask: int) -> None:
         """What lies in a pipe when its writer has ended is there to be read, and nothing else tells of its end."""
-        if not (self._is_raw and self._state == HTTP) or mask & BROKEN:
+        if not (self._rare.is_raw and self._state == HTTP) or mask & BROKEN:
             super()._hung_up(mask)
         elif self._hold:
             self._park()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wsd import faults, log
 from wsd.errors import Reject
+from wsd.rare import NOTHING
 from wsd.reasons import CLOSE, OK
 from wsd.stream import HOLD_OPEN, LOW_WATER, NoPipe, Stream
 from wsd.transport import Pipe
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from wsd.binding import Binding
     from wsd.context import Context
     from wsd.role import Role
-    from wsd.timers import Timer
+    from wsd.rounds import Round
     from wsd.wire.broadcast import Broadcast
     from wsd.wire.deflate import Deflater
 
@@ -72,12 +73,9 @@ class Sender(Stream):
         "_close",
         "_deflater",
         "_has_answers",
-        "_is_answering",
         "_is_asked",
         "_is_client",
         "_is_delivering",
-        "_is_own_close",
-        "_is_raw",
         "_is_writing",
         "_keepalive",
         "_open_opcode",
@@ -86,8 +84,6 @@ class Sender(Stream):
         "_peer_close",
         "_pong",
         "_queue",
-        "_timeout",
-        "_timer",
         "role",
     )
 
@@ -98,9 +94,7 @@ class Sender(Stream):
         self._parser: Parser | None = None
         self._deflater: Deflater | None = None
         self._is_asked = False  # on_writeable was asked for
-        self._is_raw = False  # for good: bytes are handed out as they come, to the hooks for that
         self._is_writing = False  # inside on_writeable: write() is allowed
-        self._is_answering = False  # inside the on_writeable that answers what came before the peer's close
         self._open_opcode = 0  # of the message that was written with final=False
         self._is_delivering = False  # inside a hook that got something from the peer
         self._has_answers = False  # it was asked for there, so what it writes is an answer
@@ -110,12 +104,8 @@ class Sender(Stream):
         self._queue: deque[bytes | tuple[int, bytes]] | None = None
         self._pong: bytes | None = None  # the latest that was not answered while choked
         self._close: tuple[int, str] | None = None  # what our Close will say; None: no Close is sent
-        self._is_own_close = False  # the plugin wanted the end
         self._peer_close: tuple[int, str] | None = None  # what the peer's said
-        # Timers that run while the connection is open; they are `Wsi`'s, and end with a close.
-        self._timer: Timer | None = None
-        self._timeout: Timer | None = None
-        self._keepalive: Timer | None = None
+        self._keepalive: Round | None = None  # in which it is looked at while it is open; it is `Timed`'s
 
     def _forget_input(self) -> None:
         """Nothing that was read and not delivered will be."""
@@ -138,7 +128,7 @@ class Sender(Stream):
 
     def callback_on_writable(self) -> int:
         """Ask for `on_writeable`; any number of requests is one call.  Answers OK, or CLOSE for a dead wsi."""
-        if self._state > OPEN and not self._is_answering:
+        if self._state > OPEN and not self._rare.is_answering:
             return CLOSE
         self._is_asked = True
         if self._is_delivering:
@@ -168,8 +158,8 @@ class Sender(Stream):
             TypeError: `data` is neither `str` nor a buffer.
             UnicodeEncodeError: the text holds a lone surrogate, which UTF-8 cannot carry.
         """
-        if self._meter is not None:
-            self._meter.last_data = self.context.now
+        if self._rare.meter is not None:
+            self._rare.meter.last_data = self.context.now
         if self._state == HTTP and self.role is not None:
             self.role.write(data.encode() if isinstance(data, str) else bytes(memoryview(data)), final)
             return OK
@@ -180,7 +170,7 @@ class Sender(Stream):
                 "wsi.write() outside on_writeable: ask with wsi.callback_on_writable() and write there,"
                 " or use wsi.send()"
             )
-        if self._state != OPEN and not self._is_answering:
+        if self._state != OPEN and not self._rare.is_answering:
             return CLOSE
         if isinstance(data, str):
             data = data.encode()
@@ -236,7 +226,7 @@ class Sender(Stream):
         is over `max_queue_bytes`: then it is closed with 1008.  On a raw wsi it is bytes that are sent as they are,
         `str` as UTF-8.
         """
-        if self._state != OPEN and not self._is_answering:
+        if self._state != OPEN and not self._rare.is_answering:
             return self._send_raw(message)
         if self._deflater is None and not self._is_client:
             return self._enqueue(frames.encode_message(message))
@@ -244,7 +234,7 @@ class Sender(Stream):
 
     def send_shared(self, message: Broadcast) -> int:
         """`send` for a message that goes to many: `Protocol.broadcast`."""
-        if self._state != OPEN and not self._is_answering:
+        if self._state != OPEN and not self._rare.is_answering:
             return self._send_raw(message.parts[1])
         if self._deflater is not None:
             return self._enqueue(message.parts_for(self._deflater))
@@ -252,7 +242,7 @@ class Sender(Stream):
 
     def _send_raw(self, data: str | bytes | bytearray | memoryview) -> int:
         """`send` where there is no open WebSocket."""
-        if not self._is_raw or self._state != HTTP:
+        if not self._rare.is_raw or self._state != HTTP:
             return CLOSE
         return self._enqueue(data.encode() if isinstance(data, str) else bytes(memoryview(data)))
 
@@ -270,7 +260,7 @@ class Sender(Stream):
             self._note_held()
         if not self._is_listed:
             self._list()
-        return OK if self._state <= OPEN or self._is_answering else CLOSE
+        return OK if self._state <= OPEN or self._rare.is_answering else CLOSE
 
     def ping(self, payload: bytes = b"") -> int:
         """Send a Ping; the answer comes to `on_pong`.  Answers OK, or CLOSE for a wsi that is closing.
@@ -301,16 +291,17 @@ class Sender(Stream):
             ValueError: a code that must not be sent (RFC 6455 7.4).
         """
         frames.encode_close(code, close_reason)  # raises here, in the plugin's hands, and not when it is sent
-        self._is_own_close = True
+        if self._is_client:
+            self._own_rare().is_own_close = True
         return self._note_close(code, close_reason)
 
     def _note_close(self, code: int, close_reason: str) -> int:
         """`close`, by whomever on our side."""
         if self._state == HTTP and self.role is not None:
-            if self._is_raw:
+            if self._rare.is_raw:
                 self.note_end(code, close_reason, "closed by us")
             self.role.close_asked()
-            return OK if self._is_raw else CLOSE
+            return OK if self._rare.is_raw else CLOSE
         if self._state != OPEN:
             return CLOSE
         self._begin_close(LOCAL_CLOSE, (code, close_reason), "closed by us")
@@ -330,9 +321,11 @@ class Sender(Stream):
 
     def _stop_clocks(self) -> None:
         """The end of those that run while a connection is open."""
-        for timer in (self._timer, self._timeout, self._keepalive):
-            if timer is not None:
-                timer.cancel()
+        if self._keepalive is not None:
+            self._keepalive.leave(self)  # type: ignore[arg-type]  # the whole Wsi
+            self._keepalive = None
+        if self._rare is not NOTHING:
+            self._rare.stop_clocks()
 
     def finish(self, *, has_ended: bool = False) -> None:
         """As `Stream.finish`; what `send()` has queued leaves too, and what was not delivered will not be."""
@@ -418,7 +411,7 @@ class Sender(Stream):
 
     def _ask_role(self) -> bool:
         """The role's part in the write pass; reports whether there is more to do in this one."""
-        if self._is_raw:
+        if self._rare.is_raw:
             if not self.is_established:
                 return False  # until the plugin has it nothing leaves, and then it is listed again
             self._drain_queue(LOW_WATER)
@@ -457,8 +450,8 @@ class Sender(Stream):
         queue, output = self._queue, self._output
         if self._open_opcode or not queue:
             return
-        if self._meter is not None:
-            self._meter.last_data = self.context.now
+        if self._rare.meter is not None:
+            self._rare.meter.last_data = self.context.now
         while queue and output.size < limit:
             entry = queue.popleft()
             if isinstance(entry, bytes):
@@ -467,6 +460,8 @@ class Sender(Stream):
             else:
                 self._queue_bytes -= len(entry[1])
                 self._put_message(*entry)
+        if not queue:
+            self._queue = None  # 0.6 kB, however empty it is
 
     def _put_message(self, first: int, payload: bytes) -> None:
         """Compress, where that is due, and frame."""
@@ -481,9 +476,10 @@ class Sender(Stream):
         """A close is noted.  The peer's own close, or its violation, lets the plugin answer what came before it."""
         self._drain_queue(1 << 62)
         if self._is_asked and self._owed:
-            self._is_answering = True
+            rare = self._own_rare()
+            rare.is_answering = True
             self._ask_plugin(self.binding.hooks.on_writeable)
-            self._is_answering = False
+            rare.is_answering = False
             self._drain_queue(1 << 62)
             if self._is_asked and self._owed:
                 return

@@ -63,7 +63,7 @@ class Straight(Held):
 
     def _go_straight(self) -> None:
         """The connection has just been established; or something was switched on or off that is not on this way."""
-        self._is_plain = not self._is_client and self._deflater is None and self._meter is None
+        self._is_plain = not self._is_client and self._deflater is None and self._rare.meter is None
         if self._is_plain and type(self._pipe) is SocketPipe:
             self.context.listen_to(self._pipe.fileno(), self.on_open_events)
 
@@ -202,6 +202,19 @@ class Straight(Held):
     def send_shared(self, message: Broadcast) -> int:
         # Hot: once for each receiver of a broadcast.
         return self._put(message.frame) if self._may_put() else super().send_shared(message)
+
+    def take_shared(self, message: Broadcast) -> bool:
+        """`send_shared`, unless the message would have to wait for the peer, or for the end of another one.
+
+        Reports whether nobody need keep it: it is sent, or there is nobody to send it to.
+        """
+        waits = self._output.size + self._queue_bytes
+        if self.is_established and (
+            self._output.is_choked or self._open_opcode or waits >= LOW_WATER or waits >= self.budget.max_queue_bytes
+        ):
+            return False
+        self.send_shared(message)
+        return True
 
     def _may_put(self) -> bool:
         """Reports whether a message can go behind what is set aside for this turn's send, since nothing else waits."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from wsd import log
 from wsd.errors import PipeBroken
+from wsd.rare import NOTHING, Rare
 from wsd.transport import ERROR, READ, WRITE, IndirectPipe, Output, Pipe
 from wsd.wire.closing import (
     DEAD,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from wsd.binding import Binding
     from wsd.budget import Budget
     from wsd.context import Context
-    from wsd.meter import Meter
     from wsd.timers import Timer
 
 # A hook is asked for more while less than this waits for the kernel, and reading stops while more does: what one
@@ -76,15 +76,13 @@ class Stream:
 
     __slots__ = (
         "_deadline",
-        "_fetched",
         "_hold",
         "_is_listed",
         "_mask",
-        "_meter",
         "_output",
         "_pipe",
         "_queue_bytes",
-        "_slow_timer",
+        "_rare",
         "_state",
         "_why",
         "binding",
@@ -105,12 +103,17 @@ class Stream:
         self._hold = 0
         self._is_listed = False  # on the context's write list
         self._queue_bytes = 0  # what `send()` has queued and is not in the output yet
-        self._meter: Meter | None = None  # where messages are counted against the time
         self.held = 0  # bytes, as the context's memory account has it
         self._why = ""  # it ended, for the log
         self._deadline: Timer | None = None
-        self._slow_timer: Timer | None = None
-        self._fetched = 0  # what the peer had when _slow_timer was set
+        self._rare: Rare = NOTHING
+
+    def _own_rare(self) -> Rare:
+        """Where to set a fact that few connections have."""
+        rare = self._rare
+        if rare is NOTHING:
+            rare = self._rare = Rare()
+        return rare
 
     def _move(self, event: str) -> bool:
         """Change the state as `wire/closing.py` has it; reports whether it did."""
@@ -321,15 +324,14 @@ class Stream:
         """The kernel began or ceased to refuse bytes, or more was read or queued while it does."""
         output = self._output
         if output.is_choked:
-            if self._slow_timer is None and self._state <= OPEN:
-                self._fetched = self._count_fetched()
-                self._slow_timer = self.context.call_at(self.budget.slow_reader_seconds, self._check_slow_reader)
+            if self._rare.slow_timer is None and self._state <= OPEN:
+                self._watch_reader(self._count_fetched())
             if self._state <= OPEN and output.size + self._queue_bytes >= LOW_WATER and self._may_wait_for_reader():
                 self._set_hold(HOLD_OUTPUT, True)
         else:
-            if self._slow_timer is not None:
-                self._slow_timer.cancel()
-                self._slow_timer = None
+            if self._rare.slow_timer is not None:
+                self._rare.slow_timer.cancel()
+                self._rare.slow_timer = None
             self._set_hold(HOLD_OUTPUT, False)
         self._update_mask()
         self._note_held()
@@ -347,13 +349,19 @@ class Stream:
         more until a third of them is gone, which takes a steady reader on a slow line longer than we wait."""
         return self._output.taken - self._pipe.in_flight()
 
+    def _watch_reader(self, fetched: int) -> None:
+        """The peer has `fetched` bytes now; look again when it should have more."""
+        rare = self._own_rare()
+        rare.fetched = fetched
+        rare.slow_timer = self.context.call_at(self.budget.slow_reader_seconds, self._check_slow_reader)
+
     def _check_slow_reader(self) -> None:
         """The output has been choked for `slow_reader_seconds`; a peer that took a buffer's worth meanwhile lives."""
-        self._slow_timer = None
+        rare = self._own_rare()
+        rare.slow_timer = None
         fetched = self._count_fetched()
-        if fetched - self._fetched >= LOW_WATER:
-            self._fetched = fetched
-            self._slow_timer = self.context.call_at(self.budget.slow_reader_seconds, self._check_slow_reader)
+        if fetched - rare.fetched >= LOW_WATER:
+            self._watch_reader(fetched)
             return
         log.warn("%s: reader too slow, %d bytes unsent; closed", self.tag, self._output.size + self._queue_bytes)
         self.context.counters.slow_readers += 1

@@ -22,22 +22,25 @@ def tie(child: Wsi, parent: Wsi | None) -> None:
     if parent._state == DEAD:
         _close(child, parent)
         return
-    child.parent = parent
-    if parent._children is None:
-        parent._children = {}
-    parent._children[child] = None
+    child._own_rare().parent = parent
+    rare = parent._own_rare()
+    if rare.children is None:
+        rare.children = {}
+    rare.children[child] = None
 
 
 def end(wsi: Wsi) -> None:
     """The reaper has told the plugin of the end of `wsi`: the others follow."""
     parent, children = wsi.parent, wsi.children
-    wsi.parent = wsi._children = None
+    rare = wsi._own_rare()
+    rare.parent = rare.children = None
     if parent is not None:
-        if parent._children is not None:
-            parent._children.pop(wsi, None)
+        siblings = parent._own_rare().children
+        if siblings is not None:
+            siblings.pop(wsi, None)
         _close(parent, wsi)
     for child in children:
-        child.parent = None
+        child._own_rare().parent = None
         _close(child, wsi)
 
 

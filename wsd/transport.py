@@ -251,10 +251,10 @@ class Output:
     kernel refused bytes until it has taken all of them; only then is there any use in polling for writeability.
     """
 
-    __slots__ = ("_send", "buffers", "is_choked", "size", "taken")
+    __slots__ = ("_pipe", "buffers", "is_choked", "size", "taken")
 
     def __init__(self, pipe: Pipe) -> None:
-        self._send = pipe.send_many
+        self._pipe = pipe
         self.buffers: list[bytes | memoryview] = []  # what waits; who adds to it by himself adds to `size` too
         self.size = 0  # bytes waiting
         self.taken = 0  # bytes that the kernel took, ever
@@ -273,7 +273,7 @@ class Output:
         """
         if not self.size:
             return 0
-        sent = self._send(self.buffers)
+        sent = self._pipe.send_many(self.buffers)
         self.note_sent(sent)
         return sent
 

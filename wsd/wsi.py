@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsd import faults, log, ties
 from wsd.errors import PipeBroken, ProtocolError
+from wsd.rare import NOTHING
 from wsd.reasons import CLOSE, OK
 from wsd.sender import FAILED
 from wsd.straight import PIECES_PER_TURN, Straight
@@ -51,14 +52,10 @@ class Wsi(Straight):
     """One connection, as a plugin sees it.  After `on_closed` every call on it answers CLOSE and none raises."""
 
     __slots__ = (
-        "_children",
         "identity",
         "listener",
         "menu",
-        "parent",
-        "reconnect",
         "request",
-        "response",
         "session",
         "subprotocol",
     )
@@ -84,12 +81,8 @@ class Wsi(Straight):
             self.budget = binding.budget_for(listener)
         self.session: Any = None
         self.request: Request = None  # type: ignore[assignment]  # a server's is there before the first hook
-        self.response: Reply | None = None  # what the server answered to us, the client
-        self.reconnect: Reconnect | None = None  # who connects again when this client's connection ended
         self.subprotocol: str | None = None
         self.identity: str | None = None  # whose password or token the request showed
-        self.parent: Wsi | None = None  # it is tied to, see `ties.py`
-        self._children: dict[Wsi, None] | None = None  # that are tied to it
         self._piece: Piece | None = None  # being received
         self.frame_is_binary = self.is_final_fragment = False
         self._is_plain = False
@@ -114,12 +107,35 @@ class Wsi(Straight):
     @property
     def children(self) -> tuple[Wsi, ...]:
         """The connections that were tied to this one with `parent=`; when one of them ends, all do."""
-        return tuple(self._children or ())
+        return tuple(self._rare.children or ())
+
+    @property
+    def parent(self) -> Wsi | None:
+        """The connection that this one was tied to with `parent=`; None, or when that has ended."""
+        return self._rare.parent
+
+    @property
+    def response(self) -> Reply | None:
+        """Of a connection that we opened: the head of the server's answer, a `Reply`; else None."""
+        return self._rare.response
+
+    @response.setter
+    def response(self, response: Reply) -> None:
+        self._own_rare().response = response
+
+    @property
+    def reconnect(self) -> Reconnect | None:
+        """Of a connection that was opened with `reconnect=`: who opens the next one; else None."""
+        return self._rare.reconnect
+
+    @reconnect.setter
+    def reconnect(self, reconnect: Reconnect | None) -> None:
+        self._own_rare().reconnect = reconnect
 
     @property
     def is_established(self) -> bool:
         """Whether something can be sent: the handshake is done, or a raw wsi is there, and no close is under way."""
-        return self._state == OPEN or (self._is_raw and self._is_established and self._state == HTTP)
+        return self._state == OPEN or (self._rare.is_raw and self._is_established and self._state == HTTP)
 
     @property
     def is_closing(self) -> bool:
@@ -164,7 +180,7 @@ class Wsi(Straight):
         if self._state > OPEN:
             return CLOSE
         if self._is_client and not self._is_established:
-            self._is_held_early = not enable
+            self._own_rare().is_held_early = not enable
         else:
             self._set_hold(HOLD_PLUGIN, not enable)
         return OK
@@ -196,10 +212,10 @@ class Wsi(Straight):
             self._deliver(self._parser.receive(context.view[:size]), 0)
         elif state == HTTP:
             assert self.role is not None
-            if self._meter is not None:
-                self._count_piece(self._meter, size, True)
+            if self._rare.meter is not None:
+                self._count_piece(self._rare.meter, size, True)
             self.role.receive(bytes(context.view[:size]))
-            if not self._is_raw:
+            if not self._rare.is_raw:
                 self._note_held()
         elif state <= CLOSE_SENT and self._parser is not None:
             # Section 1.4: after our Close only the peer's is of interest; "discards any further data".
@@ -212,8 +228,8 @@ class Wsi(Straight):
             pieces, self._backlog = self._backlog, None
             if self.role is not None:
                 self.role.receive(pieces[0][1])
-            elif self._backlog_at < len(pieces):
-                self._deliver(pieces, self._backlog_at)
+            elif self._rare.backlog_at < len(pieces):
+                self._deliver(pieces, self._rare.backlog_at)
             elif self._parser is not None:
                 self._deliver(self._parser.receive(b""), 0)
             if self.held:
@@ -227,7 +243,7 @@ class Wsi(Straight):
         on_receive = hooks.on_receive
         end = min(len(pieces), at + PIECES_PER_TURN)
         start = at
-        meter = self._meter
+        meter = self._rare.meter
         self._is_delivering = True
         while at < end and self._state == OPEN and not self._hold:
             piece = pieces[at]
@@ -284,6 +300,8 @@ class Wsi(Straight):
 
     def _control(self, opcode: int, payload: bytes) -> None:
         """A Ping or a Pong; neither touches the state of a message."""
+        if opcode == frames.PONG and self._pinged > 0 and self._is_awaited(payload):
+            return
         if self.budget.max_control_frames_per_second:
             over = self._paced().count_control(self.context.now)
             if over is not None:
@@ -298,7 +316,7 @@ class Wsi(Straight):
                 self._pong = None  # one that waits is answered by this one too, and must not come after it
                 self._put_frame(frames.FIN | frames.PONG, payload)
                 self._list_once()
-        elif payload[:8] != self._ping_mark and self.binding.hooks.on_pong is not None:
+        elif not (self._pinged and payload[:8] == self._ping_mark) and self.binding.hooks.on_pong is not None:
             self.call("on_pong", self.binding.hooks.on_pong, self, payload)
 
     # -- closing --------------------------------------------------------------------------------------------------
@@ -361,18 +379,16 @@ class Wsi(Straight):
 
     def reap(self) -> None:
         """Called by the context's reaper, once: release everything, then tell the plugin."""
-        for timer in (self._deadline, self._slow_timer):
-            if timer is not None:
-                timer.cancel()
+        self.set_deadline(None)
         self._stop_clocks()
-        self._deadline = self._timer = self._timeout = self._keepalive = self._slow_timer = None
         self._pipe.close()
-        self._queue = self._parser = self._assembled = self._backlog = None
-        self._note_held()
+        self._queue = self._parser = self._backlog = None
+        if self.held:
+            self._note_held()
         if self._deflater is not None:
             self._deflater.forget()  # its memory; that it was there is still told
         binding = self.binding
-        if self._is_established and not self._is_raw:
+        if self._is_established and not self._rare.is_raw:
             binding.protocol._members.pop(self, None)
             code, close_reason = self._peer_close or (frames.ABNORMAL, "")
             if log.is_on(log.INFO):
@@ -382,11 +398,14 @@ class Wsi(Straight):
         elif self.role is not None:
             self.role.closed()
         self.role = None
-        if self.reconnect is not None and not self._is_own_close:
-            self.reconnect.schedule()
         binding.wsi_count -= 1
-        if self.parent is not None or self._children is not None:
-            ties.end(self)
+        rare = self._rare
+        if rare is not NOTHING:
+            rare.end()
+            if rare.reconnect is not None and not rare.is_own_close:
+                rare.reconnect.schedule()
+            if rare.parent is not None or rare.children is not None:
+                ties.end(self)
 
     # -- becoming a WebSocket -------------------------------------------------------------------------------------
 
@@ -411,6 +430,8 @@ class Wsi(Straight):
         if self.binding is not binding:
             self.bind(binding)
         self.request = request
+        if subprotocol is not None:
+            subprotocol = binding.protocol.name  # the same, but one text for all of them, and not each peer's own
         self.put(response_head)
         pair = None
         if agreement is not None and settings is not None:
@@ -433,7 +454,7 @@ class Wsi(Straight):
             is_client=self._is_client,
             inflater=inflater,
         )
-        self._hold = self._hold & ~HOLD_ROLE | (HOLD_PLUGIN if self._is_held_early else 0)
+        self._hold = self._hold & ~HOLD_ROLE | (HOLD_PLUGIN if self._rare.is_held_early else 0)
         self._update_mask()
         binding.protocol._members[self] = None
         self.context.counters.established += 1
@@ -449,7 +470,7 @@ class Wsi(Straight):
         if leftover and self._state <= CLOSE_SENT:
             pieces = self._parser.receive(leftover)
             if self._state == OPEN and self._hold:
-                self._backlog, self._backlog_at = pieces, 0
+                self._backlog, self._own_rare().backlog_at = pieces, 0
             else:
                 self._deliver(pieces, 0)
 

@@ -50,7 +50,7 @@ def test_keys_change_while_we_have_more_to_say_than_goes(newest: Secure, tmp_pat
             peer.update_keys(asks=asks)
             peer.say("behind it")
             world.settle()
-            assert next(iter(world.context._wsis - {world.wsi_beside}))._output.is_choked
+            assert next(iter(world.context._wsis.keys() - {world.wsi_beside}))._output.is_choked
             assert [peer.receive_message(), peer.receive_message()] == [LARGE, "behind it"]
         assert peer.updates == (3 if asks else 0)
         peer.finish()

@@ -667,7 +667,7 @@ def test_a_connection_that_never_speaks_has_no_contexts() -> None:
     with serve(protocol) as served, Deflating(served.port) as peer:
         wait_until(lambda: protocol.wsis)
         (wsi,) = protocol.wsis
-        deflater, inflater = wsi._deflater, wsi._parser._inflater  # type: ignore[union-attr]
+        deflater, inflater = wsi._deflater, wsi._parser.inflater  # type: ignore[union-attr]
         assert (deflater._context, inflater._context) == (None, None)
         assert is_compressed(peer)
         assert None not in (deflater._context, inflater._context)

@@ -335,3 +335,32 @@ def test_a_reload_of_a_detached_daemon(site: Site) -> None:
     assert "reloaded" in done.stdout
     assert lock_holder(site.pidfile) == pid
     assert [item["name"] for item in site.status()["protocols"]] == ["echo", "more"]
+
+
+FROZEN = """
+import gc
+from wsd import Protocol
+
+
+class Frozen(Protocol):
+    name = "frozen"
+
+    def on_message(self, wsi, message):
+        wsi.send(str(gc.get_freeze_count()))
+
+
+protocols = [Frozen]
+"""
+
+
+def test_the_collector_passes_by_what_the_start_has_made_until_a_reload_may_replace_it(site: Site) -> None:
+    site.plugin("frozen", FROZEN)
+    site.run()
+    port = site.port
+    with connect(port, "frozen") as client:
+        client.send_text("?")
+        assert int(str(client.receive_message())) > 10_000
+        done = site.wsd("reload")
+        assert done.returncode == 0, done.stderr
+        client.send_text("?")
+        assert client.receive_message() == "0"

@@ -18,7 +18,7 @@ from tests.support import client
 from tests.support.context import Running, running
 from tests.support.fakes import PLUGINS
 from tests.support.timing import MS, PATIENCE, wait_until
-from wsd.config import Limits
+from wsd.config import Limits, Timeouts
 from wsd.plugins import discover
 from wsd.protocol import Protocol
 
@@ -33,7 +33,7 @@ def shipped() -> list[Protocol]:
 
 
 @contextlib.contextmanager
-def serve(**options: dict[str, Any]) -> Iterator[Running]:
+def serve(timeouts: Timeouts | None = None, **options: dict[str, Any]) -> Iterator[Running]:
     """The shipped plugins; `options` by protocol, with _ for -."""
     protocols = shipped()
     filled = {
@@ -41,7 +41,7 @@ def serve(**options: dict[str, Any]) -> Iterator[Running]:
         for protocol in protocols
         if protocol.Options is not None
     }
-    with running(protocols, options=filled, limits=Limits(max_message_bytes=32 << 20)) as served:
+    with running(protocols, options=filled, limits=Limits(max_message_bytes=32 << 20), timeouts=timeouts) as served:
         yield served
 
 
@@ -238,6 +238,30 @@ class TestMirror:
             # What it was sent before is still there for it to read, and then why it was closed.
             slow.patience = PATIENCE
             assert slow.receive_close().close_reason == "too slow for the others"
+
+    def test_nor_does_the_room_wait_for_the_end_of_one_that_is_closed_meanwhile(self) -> None:
+        """Its closing handshake, which a peer that does not read never answers, may take a minute."""
+        with (
+            serve(timeouts=Timeouts(close_seconds=60)) as server,
+            client.Client(server.port, receive_buffer=4096) as slow,
+            dial(server, MIRROR) as speaker,
+        ):
+            slow.upgrade(protocols=MIRROR)
+            mirror = protocol(server, MIRROR)
+            room = server.call(lambda: mirror.rooms[""])
+            wait_until(lambda: server.call(lambda: len(room.wsis)) == 2)
+            said = 0
+            while not server.call(lambda: len(room.blockers)):
+                speaker.send(bytes(256 << 10))
+                assert len(speaker.recv(PATIENCE)) == 256 << 10
+                said += 1
+                assert said < 200
+            begin = time.monotonic()
+            server.call(lambda: [wsi.close(1001) for wsi in room.blockers] and None)
+            speaker.send("on")
+            assert speaker.recv(PATIENCE) == "on"
+            assert time.monotonic() - begin < 3 + 2
+            slow.reset()
 
 
 class TestChat:

@@ -44,18 +44,19 @@ def serve(kind: str) -> None:
     protocol = EchoMessages()
     with loop_of(kind) as loop:
         before = set(os.listdir("/proc/self/fd"))
-        # A keepalive timer for each, which must not outlive it.
+        # A place in a round for each, which must not outlive it.
         with running([protocol], loop=loop, keepalive=Keepalive(ping_seconds=3600)) as served:
             context = served.context
             opened = set(os.listdir("/proc/self/fd"))
             print(json.dumps({"port": served.port, "many": context.max_connections}), flush=True)
             while sys.stdin.readline() == "\n":
-                now = served.call(lambda: {"connections": context.wsi_count, "timers": len(context.timers)})
+                now = served.call(lambda: {"connections": context.wsi_count, "looked_at": len(context.rounds)})
                 print(json.dumps(now), flush=True)
             report = served.call(
                 lambda: {
                     "connections": context.wsi_count,
                     "members": len(protocol.wsis),
+                    "looked_at": len(context.rounds),
                     "timers": len(context.timers),
                     "table": len(context._table),
                     "announced": len(loop.ledger.table) if loop else 2,

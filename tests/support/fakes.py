@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from wsd.plugins import load
 from wsd.protocol import Peer
+from wsd.timers import Timer, Timers
+from wsd.wire.broadcast import Broadcast
 from wsd.wire.http import Request
 
 PLUGINS = Path(__file__).resolve().parent.parent.parent / "plugins"
@@ -37,14 +40,26 @@ class FakeWsi:
     def send_pipe_choked(self) -> bool:
         return self.room <= 0
 
+    @property
+    def is_closing(self) -> bool:
+        return self.closed is not None
+
     def write(self, data: bytes | str, opcode: int | None = None, final: bool = True) -> int:
         self.room -= 1
         self.written.append((data, opcode, final))
         return 0
 
-    def send_shared(self, message: Any) -> int:
+    def send_shared(self, message: Broadcast) -> int:
         self.sent.append(message.frame)
         return 0
+
+    def take_shared(self, message: Broadcast) -> bool:
+        if self.closed is None:
+            if self.send_pipe_choked:
+                return False
+            first, payload = message.parts
+            self.write(payload, first & 0x0F)
+        return True
 
     def callback_on_writable(self) -> int:
         self.is_asked = True
@@ -78,12 +93,33 @@ class FakeWsi:
         return written
 
 
+class FakeContext:
+    """What a protocol, and not a wsi, asks of its context."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers = Timers()
+
+    def spread(self, wsis: Iterable[FakeWsi], message: Broadcast) -> list[FakeWsi]:
+        return list(wsis)
+
+    def call_later(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        return self.timers.add(self.now + seconds, function)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by."""
+        self.now += seconds
+        for due in self.timers.due(self.now):
+            due()
+
+
 def shipped(file: str, **options: Any) -> Any:
     """The first protocol of a shipped plugin, loaded as the daemon does and initialised with these options."""
     found = load(PLUGINS / file)
     assert found.error is None, found.error
     protocol = found.protocols[0]
     protocol._members = {}
+    protocol.context = FakeContext()  # type: ignore[assignment]
     if protocol.Options is not None:
-        protocol.on_protocol_init(None, protocol.Options(**options))  # type: ignore[arg-type]
+        protocol.on_protocol_init(protocol.context, protocol.Options(**options))  # type: ignore[arg-type]
     return protocol

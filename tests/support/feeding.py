@@ -79,7 +79,7 @@ def feed(
 ) -> Heard:
     """What a new parser makes of `chunks`, one read each; `new_parser` makes one for the two limits."""
     parser = new_parser(max_message_bytes, max_fragments)
-    assembler = Assembler(is_inflating=parser._inflater is not None)
+    assembler = Assembler(is_inflating=parser.inflater is not None)
     for chunk in chunks:
         shared = bytearray(chunk)
         pieces = parser.receive(memoryview(shared))

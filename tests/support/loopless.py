@@ -7,9 +7,11 @@ from typing import Any
 
 from wsd.binding import Binding
 from wsd.config import Keepalive, Limits, Listen, Timeouts
+from wsd.context import Context
 from wsd.counters import Counters
 from wsd.memory import Memory
 from wsd.protocol import Peer, Protocol
+from wsd.rounds import Rounds
 from wsd.timers import Timer, Timers
 from wsd.wire.deflate import make_pair
 from wsd.wire.extensions import Agreement, Settings
@@ -84,6 +86,8 @@ class NotingContext:
         self.buffer = bytearray(65536)
         self.view = memoryview(self.buffer)
         self.timers = Timers()
+        self.rounds = Rounds(self)
+        self.due: list[Callable[[], None]] = []
         self.interest = 1
         self.writers: list[Wsi] = []
         self.backlogs: list[Wsi] = []
@@ -91,6 +95,11 @@ class NotingContext:
 
     def note_writer(self, wsi: Wsi) -> None:
         self.writers.append(wsi)
+
+    def note_writers(self, wsis: list[Wsi]) -> None:
+        self.writers += wsis
+
+    spread = Context.spread
 
     def note_backlog(self, wsi: Wsi) -> None:
         self.backlogs.append(wsi)
@@ -104,6 +113,9 @@ class NotingContext:
     def call_at(self, seconds: float, function: Callable[[], None]) -> Timer:
         return self.timers.add(self.now + seconds, function)
 
+    def call_soon(self, function: Callable[[], None]) -> None:
+        self.due.append(function)
+
     def turn(self) -> None:
         """Backlogs, one write pass, timers; the dead stay, to be looked at."""
         backlogs, self.backlogs = self.backlogs, []
@@ -114,6 +126,9 @@ class NotingContext:
             wsi.service_write()
         for due in self.timers.due(self.now):
             due()
+        soon, self.due = self.due, []
+        for function in soon:
+            function()
 
     def pass_time(self, seconds: float) -> None:
         """Let time go by, then have a turn."""
@@ -153,6 +168,7 @@ class Loopless:
         self.pipe = ScriptedPipe()
         self.protocol = protocol
         protocol._members = {}
+        protocol.context = self.context  # type: ignore[assignment]
         self.context.limits = Limits(**limits)
         self.context.timeouts = timeouts or Timeouts()
         self.binding = Binding(protocol, self.context.limits, self.context.timeouts, None)

@@ -92,7 +92,7 @@ class Raising:
 
 def both(name: str) -> list[Any]:
     """The function of the loop, in Python and, where it is there, in C."""
-    return list({getattr(loop, f"{name}_in_python"), getattr(loop, name)})
+    return list(dict.fromkeys((getattr(loop, f"{name}_in_python"), getattr(loop, name))))
 
 
 @pytest.mark.parametrize("arguments", [([], {}), ((), {}, print), ([], [], print), ([5], {}, print)])

@@ -12,8 +12,11 @@ from tests.support.native import require_native
 from wsd.wire import fast, twin
 
 NAMES = ["frame", "is_utf8", "mask", "parse"]
-SAY = "from wsd.wire import fast; from wsd import syscalls; print(fast.parse.__module__, syscalls.send.__module__)"
-SAY_PURE = "wsd.wire.twin wsd.syscalls\n"
+SAY = (
+    "from wsd.wire import fast; from wsd import spread, syscalls;"
+    " print(fast.parse.__module__, syscalls.send.__module__, type(spread.spread).__name__)"
+)
+SAY_PURE = "wsd.wire.twin wsd.syscalls function\n"
 
 
 def said(statement: str, pure: str | None) -> str:
@@ -37,7 +40,7 @@ def test_every_function_is_one_of_both(name: str) -> None:
 @pytest.mark.parametrize("pure", [None, "", "0"])
 def test_in_c_where_that_is_there(pure: str | None) -> None:
     require_native()
-    assert said(SAY, pure) == "wsd._native wsd._native\n"
+    assert said(SAY, pure) == "wsd._native wsd._native builtin_function_or_method\n"
 
 
 @pytest.mark.parametrize("pure", ["1", "yes"])

@@ -71,15 +71,49 @@ class TestMirroring:
         assert heard(one) == [b"before", b"after"]
         assert heard(two) == [b"after"]
 
+    def test_who_takes_a_message_gets_it_at_once_and_the_ring_is_not_used(self, mirror: Any) -> None:
+        one, two = join(mirror), join(mirror)
+        say(one, "a")
+        assert one.take() == two.take() == [(b"a", TEXT, True)]
+        assert not one.is_asked
+        assert not two.is_asked
+        assert mirror.rooms[""].ring.head == 0
+
     def test_it_stops_when_the_pipe_is_choked_and_asks_again(self, mirror: Any) -> None:
         wsi = join(mirror)
-        say(wsi, "a", "b", "c")
+        wsi.room = 1
+        say(wsi, "a", "b", "c", "d")
+        assert heard(wsi) == [b"a"]
         wsi.room = 2
-        assert heard(wsi) == [b"a", b"b"]
+        assert heard(wsi) == [b"b", b"c"]
         assert wsi.is_asked
         wsi.room = 2
-        assert heard(wsi) == [b"c"]
+        assert heard(wsi) == [b"d"]
         assert not wsi.is_asked
+
+    def test_who_was_behind_and_has_caught_up_is_like_the_others(self, mirror: Any) -> None:
+        wsi, other = join(mirror), join(mirror)
+        for letters in ("ab", "cd"):
+            wsi.room = 0
+            say(other, *letters)
+            assert len(wsi.session.room.current) == 1
+            wsi.room = 100
+            say(other, "behind the others")
+            assert heard(wsi) == [letters[0].encode(), letters[1].encode(), b"behind the others"]
+            assert len(wsi.session.room.current) == 2
+            say(other, "at once")
+            assert [data for data, _, _ in wsi.take()] == [b"at once"]
+        assert wsi.session.room.ring.tails == 0
+
+    def test_who_is_behind_costs_the_others_nothing_of_their_order(self, mirror: Any) -> None:
+        slow, quick = join(mirror), join(mirror)
+        slow.room = 1
+        say(quick, "a", "b")
+        assert heard(quick) == [b"a", b"b"]
+        slow.room = 100
+        say(quick, "c")
+        assert heard(quick) == [b"c"]
+        assert heard(slow) == [b"a", b"b", b"c"]
 
     def test_a_spurious_call_writes_nothing(self, mirror: Any) -> None:
         wsi = join(mirror)
@@ -88,9 +122,13 @@ class TestMirroring:
 
     def test_a_dead_wsi_is_let_go(self, mirror: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         wsi = join(mirror)
+        wsi.room = 0
         say(wsi, "a")
+        wsi.room = 1
         monkeypatch.setattr(wsi, "write", lambda *_: -1)
         assert mirror.on_writeable(wsi) == -1
+        mirror.on_closed(wsi, 1006, "")
+        assert mirror.rooms == {}
 
 
 class TestRooms:
@@ -129,8 +167,6 @@ class TestSlowReaders:
         assert fill(mirror, speaker, bystander) == 29
         assert [wsi.is_reading for wsi in (speaker, bystander, slow)] == [False] * 3
         assert elsewhere.is_reading
-        assert slow.timer == 3
-        assert speaker.timer is bystander.timer is None
 
     def test_it_goes_on_when_the_slow_one_has_caught_up(self, mirror: Any) -> None:
         speaker, slow = join(mirror), join(mirror)
@@ -139,12 +175,12 @@ class TestSlowReaders:
         slow.room = 17  # leaves 12 waiting, 20 places free of 32
         slow.serve()
         assert not speaker.is_reading
-        assert slow.timer == 3
         slow.room = 1  # 21 free
         slow.serve()
         assert speaker.is_reading
         assert slow.is_reading
-        assert slow.timer is None
+        mirror.context.pass_time(100)
+        assert slow.closed is None
         slow.room = 100
         slow.serve()
         assert [data for data, _, _ in slow.take()] == [b"%d" % number for number in range(said)]
@@ -153,16 +189,21 @@ class TestSlowReaders:
         speaker, slow = join(mirror), join(mirror)
         slow.room = 0
         fill(mirror, speaker)
-        slow.timer = 0.5  # what is left of its three seconds
+        mirror.context.pass_time(2.5)
         slow.room = 1
         slow.serve()
-        assert slow.timer == 0.5
+        mirror.context.pass_time(0.4)
+        assert slow.closed is None
+        mirror.context.pass_time(0.2)
+        assert slow.closed is not None
 
     def test_who_holds_the_room_up_for_three_seconds_is_closed(self, mirror: Any) -> None:
         speaker, slow = join(mirror), join(mirror)
         slow.room = 0
         fill(mirror, speaker)
-        mirror.on_timer(slow)
+        mirror.context.pass_time(2.9)
+        assert slow.closed is None
+        mirror.context.pass_time(0.2)
         assert slow.closed == (1008, "too slow for the others")
         # Its closing handshake may take as long as it likes: the room does not wait for it.
         assert speaker.is_reading
@@ -174,6 +215,49 @@ class TestSlowReaders:
         mirror.on_closed(slow, 1006, "")
         assert len(mirror.rooms[""].wsis) == 1
 
+    def test_nor_is_who_begins_to_close_while_the_room_waits_for_it_given_longer(self, mirror: Any) -> None:
+        """By a limit of the server's, say, of which no hook is told; nothing that belongs to the wsi alone goes on."""
+        speaker, slow = join(mirror), join(mirror)
+        slow.room = 0
+        fill(mirror, speaker)
+        slow.close(1001)
+        mirror.context.pass_time(3.1)
+        assert speaker.is_reading
+
+    def test_all_who_hold_it_up_are_closed(self, mirror: Any) -> None:
+        speaker, first, second = join(mirror), join(mirror), join(mirror)
+        first.room = second.room = 0
+        fill(mirror, speaker)
+        mirror.context.pass_time(3.1)
+        assert first.closed == second.closed == (1008, "too slow for the others")
+        assert speaker.is_reading
+        assert list(mirror.rooms[""].wsis) == [speaker]
+
+    def test_the_clock_of_a_pause_ends_with_it(self, mirror: Any) -> None:
+        speaker, slow = join(mirror), join(mirror)
+        for _ in range(3):
+            slow.room = 0
+            fill(mirror, speaker)
+            mirror.context.pass_time(2)
+            slow.room = 100
+            slow.serve()
+            slow.take()
+        assert slow.closed is None
+
+    def test_one_that_was_too_slow_does_not_end_the_next_room_of_its_name(self, mirror: Any) -> None:
+        """Its closing handshake takes so long that its room has ended, and there is another one."""
+        slow = join(mirror)
+        slow.room = 0
+        fill(mirror, slow)
+        mirror.context.pass_time(3.1)
+        other = join(mirror)
+        mirror.on_closed(other, 1000, "")
+        one = join(mirror)
+        mirror.on_closed(slow, 1006, "")
+        two = join(mirror)
+        say(one, "a")
+        assert heard(two) == [b"a"]
+
     def test_all_that_hold_it_up_have_to_catch_up(self, mirror: Any) -> None:
         speaker, first, second = join(mirror), join(mirror), join(mirror)
         first.room = 0
@@ -181,7 +265,7 @@ class TestSlowReaders:
         heard(second)
         second.room = 0
         fill(mirror, speaker)
-        assert first.timer == second.timer == 3
+        assert mirror.rooms[""].blockers == {first, second}
         first.room = 100
         first.serve()
         assert not speaker.is_reading
@@ -227,4 +311,5 @@ class TestSlowReaders:
         alone = join(mirror)
         alone.room = 0
         fill(mirror, alone)
-        assert alone.timer == 3
+        mirror.context.pass_time(3.1)
+        assert alone.closed is not None

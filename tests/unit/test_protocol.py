@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.loopless import NotingContext
 from wsd.protocol import CallbackProtocol, Peer, Protocol, callback_protocol
 
 
@@ -21,6 +22,13 @@ def test_the_decorator_makes_a_protocol() -> None:
     made: Any = tick
     assert isinstance(made, CallbackProtocol)
     assert [made.name, getattr(made, "Session"), made.Options] == ["tick", dict, None]  # noqa: B009
+
+
+class Alone(Empty):
+    """In a context that leaves every receiver to it."""
+
+    def __init__(self) -> None:
+        self.context = NotingContext()  # type: ignore[assignment]
 
 
 class Member:
@@ -46,15 +54,24 @@ class TestBroadcast:
         ],
     )
     def test_one_frame_for_all(self, message: Any, frame: bytes) -> None:
-        protocol = Empty()
+        protocol = Alone()
         first, second = Member(), Member()
         protocol._members = {first: None, second: None}  # type: ignore[dict-item]
         protocol.broadcast(message)
         assert first.sent == second.sent == [frame]
         assert first.sent[0] is second.sent[0]
 
+    def test_only_to_those(self) -> None:
+        protocol = Alone()
+        members = [Member() for _ in range(3)]
+        protocol._members = dict.fromkeys(members)  # type: ignore[arg-type]
+        protocol.broadcast("some", to=members[1:])  # type: ignore[arg-type]
+        protocol.broadcast("nobody", to=())
+        protocol.broadcast("one", to=(member for member in members[:1]))  # type: ignore[misc]
+        assert [member.sent for member in members] == [[b"\x81\x03one"], [b"\x81\x04some"], [b"\x81\x04some"]]
+
     def test_members_may_go_while_it_runs(self) -> None:
-        protocol = Empty()
+        protocol = Alone()
 
         class Leaver(Member):
             def send_shared(self, message: Any) -> int:
@@ -68,7 +85,7 @@ class TestBroadcast:
         assert list(protocol.wsis) == []
 
     def test_wsis_is_a_live_view_oldest_first(self) -> None:
-        protocol = Empty()
+        protocol = Alone()
         protocol._members = {}
         view = protocol.wsis
         members = [Member() for _ in range(3)]

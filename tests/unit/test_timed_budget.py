@@ -53,22 +53,22 @@ class TestOff:
         for _ in range(50):
             line.context.turn()
         assert protocol.count("receive") == 5000
-        assert line.wsi._meter is None
-        assert line.wsi._pace is None
+        assert line.wsi._rare.meter is None
+        assert line.wsi._rare.pace is None
         assert line.context.timers.next_deadline() is None
 
     def test_a_ping_makes_one_that_messages_do_not_meet(self) -> None:
         line, _ = line_of()
         line.receive(frame(PING))
-        assert line.wsi._pace is not None
-        assert line.wsi._meter is None
+        assert line.wsi._rare.pace is not None
+        assert line.wsi._rare.meter is None
 
     def test_with_a_limit_of_0_a_ping_makes_none(self) -> None:
         line, _ = line_of(max_control_frames_per_second=0)
         line.receive(frame(PING) * 9000)
         for _ in range(50):
             line.context.turn()
-        assert line.wsi._pace is None
+        assert line.wsi._rare.pace is None
 
 
 class TestMessages:
@@ -340,7 +340,7 @@ class TestTimes:
         line, _ = line_of(is_client=True, session_seconds=60, idle_seconds=30, first_message_seconds=50)
         line.context.pass_time(900)
         assert line.wsi.is_established
-        assert line.wsi._meter is None
+        assert line.wsi._rare.meter is None
 
     def test_a_close_takes_them_back(self) -> None:
         line, _ = line_of(session_seconds=1, idle_seconds=2, first_message_seconds=3, close_seconds=9)

@@ -66,11 +66,127 @@ class Parser:
     Attributes:
         failure: What the peer did wrong, once it did; nothing is read after it.
         close: Code and reason of the peer's Close, once it came; nothing is read after it (section 5.5.1).
-        has_more: Whether more can be handed out of what was received: call `receive(b"")`.
         bound: The smaller of both limits in bytes: a whole message within it needs no second look.
         is_plain: Whether what comes next may be read by `fast.parse`, with `bound` as its limit: it begins with a
             client's frame, outside of any message, and somebody wants it.
     """
+
+    __slots__ = (
+        "_reading",
+        "bound",
+        "close",
+        "failure",
+        "is_plain",
+        "max_fragments",
+        "max_frame_bytes",
+        "max_message_bytes",
+    )
+
+    def __init__(
+        self,
+        max_message_bytes: int,
+        max_fragments: int,
+        *,
+        max_frame_bytes: int = 0,
+        is_client: bool = False,
+        inflater: Inflater | None = None,
+    ) -> None:
+        self.failure: ProtocolError | None = None
+        self.close: tuple[int, str] | None = None
+        self.is_plain = not is_client
+        # Most connections are between two messages most of the time, and have none.
+        self._reading: _Reading | None = None
+        self.set_limits(max_message_bytes, max_fragments, max_frame_bytes)
+        if is_client or inflater is not None:
+            self._reading = _Reading(self, is_client, inflater)
+
+    @property
+    def is_mid_message(self) -> bool:
+        """Reports whether a message has begun and not ended."""
+        return self._reading is not None and self._reading._message != 0
+
+    @property
+    def has_more(self) -> bool:
+        """Reports whether more can be handed out of what was received: call `receive(b"")`."""
+        return self._reading is not None and self._reading.has_more
+
+    @property
+    def inflater(self) -> Inflater | None:
+        """Of a connection with permessage-deflate."""
+        return None if self._reading is None else self._reading._inflater
+
+    @property
+    def held(self) -> int:
+        """How many bytes it keeps of what it was given."""
+        reading = self._reading
+        if reading is None:
+            return 0
+        return len(reading._stash) + (reading._inflater.held if reading._inflater is not None else 0)
+
+    def set_limits(self, max_message_bytes: int, max_fragments: int, max_frame_bytes: int) -> None:
+        """Have what comes from here on keep to these, whose meaning is written above."""
+        self.max_message_bytes = max_message_bytes
+        self.max_fragments = max_fragments
+        self.max_frame_bytes = max_frame_bytes
+        self.bound = min(max_message_bytes or _LONGEST, max_frame_bytes or _LONGEST, _LONGEST)
+        if self._reading is not None:
+            self._reading.take_limits(self)
+
+    def skip(self) -> None:
+        """Only the peer's Close is of interest from here on: payload is neither inflated nor handed out.
+
+        Nothing is kept, so nothing is limited: a message that would be too large does not hide the Close behind it.
+        """
+        self.is_plain = False
+        self.max_message_bytes = self.max_frame_bytes = 0
+        self.max_fragments = self.bound = _LONGEST
+        if self._reading is not None:
+            self._reading.take_limits(self)
+            self._reading.skip()
+
+    def _read(self) -> _Reading:
+        """Begin with something else than plain frames."""
+        reading = self._reading = _Reading(self, False, None)
+        reading._is_skipping = not self.is_plain  # nobody wants it, see `skip`
+        return reading
+
+    def receive(self, data: bytes | memoryview) -> list[Piece]:
+        """The pieces that `data` completes or continues; all that was complete before a violation among them.
+
+        Look at `failure` and `close` after having handled the pieces, and at `has_more` first: while that is true, the
+        rest is to be fetched with `receive(b"")`.  Never raises for what a peer sent.
+        """
+        pieces: list[Piece] = []
+        at = 0
+        if self.is_plain:
+            size = len(data)
+            at = parse(data, size, self.bound, size, pieces)
+            if at == size:
+                return pieces
+        if self.failure is None and self.close is None:
+            reading = self._reading or self._read()
+            try:
+                reading.receive(data, at, pieces)
+            except ProtocolError as failure:
+                # Without the tracebacks, whose frames hold us and all that we hold: such a ring would stay in memory
+                # until the garbage collector comes by.
+                failure.__context__ = None
+                self.failure = failure.with_traceback(None)
+                reading.has_more = False
+                self.is_plain = False
+                return pieces
+            self.close = reading.close
+            self.is_plain = reading._mask_bit != 0 and not (
+                reading._message or reading._remaining or reading._stash or reading._is_skipping or self.close
+            )
+            if self.is_plain and reading._inflater is None:
+                self._reading = None
+        return pieces
+
+
+class _Reading:
+    """The frame and the message that are being received: of a connection that is within one, or whose frames are never
+    read by `fast.parse`, or which inflates.  A third of what an idle connection needs would be this."""
 
     __slots__ = (
         "_control",
@@ -93,28 +209,16 @@ class Parser:
         "_stash",
         "bound",
         "close",
-        "failure",
         "has_more",
-        "is_plain",
         "max_fragments",
         "max_frame_bytes",
         "max_message_bytes",
     )
 
-    def __init__(
-        self,
-        max_message_bytes: int,
-        max_fragments: int,
-        *,
-        max_frame_bytes: int = 0,
-        is_client: bool = False,
-        inflater: Inflater | None = None,
-    ) -> None:
-        self.set_limits(max_message_bytes, max_fragments, max_frame_bytes)
-        self.failure: ProtocolError | None = None
+    def __init__(self, parser: Parser, is_client: bool, inflater: Inflater | None) -> None:
+        self.take_limits(parser)
         self.close: tuple[int, str] | None = None
         self.has_more = False
-        self.is_plain = not is_client
         self._mask_bit = 0 if is_client else MASKED
         self._key_bytes = 0 if is_client else 4
         self._inflater = inflater
@@ -136,67 +240,33 @@ class Parser:
         self._fragments = 0
         self._decoder: codecs.IncrementalDecoder | None = None
 
-    @property
-    def is_mid_message(self) -> bool:
-        """Reports whether a message has begun and not ended."""
-        return self._message != 0
-
-    def set_limits(self, max_message_bytes: int, max_fragments: int, max_frame_bytes: int) -> None:
-        """Have what comes from here on keep to these, whose meaning is written above."""
-        self.max_message_bytes = max_message_bytes
-        self.max_fragments = max_fragments
-        self.max_frame_bytes = max_frame_bytes
-        self.bound = min(max_message_bytes or _LONGEST, max_frame_bytes or _LONGEST, _LONGEST)
-
-    @property
-    def held(self) -> int:
-        """How many bytes it keeps of what it was given."""
-        return len(self._stash) + (self._inflater.held if self._inflater is not None else 0)
+    def take_limits(self, parser: Parser) -> None:
+        """Have what comes from here on keep to the parser's."""
+        self.max_message_bytes = parser.max_message_bytes
+        self.max_fragments = parser.max_fragments
+        self.max_frame_bytes = parser.max_frame_bytes
+        self.bound = parser.bound
 
     def skip(self) -> None:
-        """Only the peer's Close is of interest from here on: payload is neither inflated nor handed out.
-
-        Nothing is kept, so nothing is limited: a message that would be too large does not hide the Close behind it.
-        """
+        """As of `Parser`."""
         self._is_skipping = True
-        self.is_plain = False
-        self.set_limits(0, _LONGEST, 0)
         if self.has_more:
             self.has_more = False
             self._end_of_payload()
 
-    def receive(self, data: bytes | memoryview) -> list[Piece]:
-        """The pieces that `data` completes or continues; all that was complete before a violation among them.
+    def receive(self, data: bytes | memoryview, at: int, pieces: list[Piece]) -> None:
+        """As of `Parser`, from index `at` on.
 
-        Look at `failure` and `close` after having handled the pieces, and at `has_more` first: while that is true, the
-        rest is to be fetched with `receive(b"")`.  Never raises for what a peer sent.
+        Raises:
+            ProtocolError: what a peer must not send.
         """
-        pieces: list[Piece] = []
-        at = 0
-        if self.is_plain:
-            size = len(data)
-            at = parse(data, size, self.bound, size, pieces)
-            if at == size:
-                return pieces
-        if self.failure is None and self.close is None:
-            self._room = INFLATE_BYTES
-            try:
-                if self.has_more:
-                    self._hand_out(pieces)
-                if self.has_more:
-                    self._stash += bytes(data)
-                else:
-                    self._parse(data, at, pieces)
-            except ProtocolError as failure:
-                # Without the tracebacks, whose frames hold us and all that we hold: such a ring would stay in memory
-                # until the garbage collector comes by.
-                failure.__context__ = None
-                self.failure = failure.with_traceback(None)
-                self.has_more = False
-            self.is_plain = self._mask_bit != 0 and not (
-                self._message or self._remaining or self._stash or self._is_skipping or self.failure or self.close
-            )
-        return pieces
+        self._room = INFLATE_BYTES
+        if self.has_more:
+            self._hand_out(pieces)
+        if self.has_more:
+            self._stash += bytes(data)
+        else:
+            self._parse(data, at, pieces)
 
     def _parse(self, data: bytes | memoryview, at: int, pieces: list[Piece]) -> None:
         """Everything but plain frames: one pass over what one read brought, from index `at`."""
