@@ -24,6 +24,8 @@ from wsd.protocol import HOOKS, Protocol, callback_protocol  # noqa: E402
 from wsd.reasons import CLIENT_REASONS, FILE_REASONS, REASONS, Reason  # noqa: E402
 from wsd.reconnect import Backoff, Reconnect  # noqa: E402
 from wsd.ring import Ring, Tail  # noqa: E402
+from wsd.tls_client import ClientTls  # noqa: E402
+from wsd.tls_info import TlsInfo  # noqa: E402
 from wsd.wire.headers import Headers  # noqa: E402
 from wsd.wire.http import Request  # noqa: E402
 from wsd.wire.reply import Reply  # noqa: E402
@@ -55,6 +57,13 @@ ATTRIBUTES: dict[tuple[type, str], str] = {
     (Reconnect, "wsi"): "The latest one.",
     (Reconnect, "backoff"): "The `Backoff` it was made with.",
     (Response, "status"): "The HTTP status.",
+    (ClientTls, "insecure"): "Whether any server is believed.",
+    (TlsInfo, "version"): "`TLSv1.3`.",
+    (TlsInfo, "cipher"): "OpenSSL's name of the cipher suite: `TLS_AES_128_GCM_SHA256`.",
+    (TlsInfo, "server_name"): "The name that the client asked for (SNI); empty if none.",
+    (TlsInfo, "alpn"): "The protocol that was agreed on by ALPN: `http/1.1`; empty if none.",
+    (TlsInfo, "certificate"): "The peer's, of the package cryptography; None if it showed none.",
+    (TlsInfo, "is_resumed"): "Whether a session was taken up again, without a full handshake.",
     (Response, "headers"): "Its `Headers`.",
     (Response, "body"): "Bytes, or the iterator that was given.",
     (Reject, "status"): "The HTTP status.",
@@ -107,6 +116,8 @@ OTHERS: dict[type, str] = {
     Headers: "",
     Reject: "status text headers",
     ConnectError: "cause text status body CAUSES",
+    ClientTls: "insecure",
+    TlsInfo: "version cipher server_name alpn certificate subject alternative_names is_resumed",
     Backoff: "table_seconds jitter max_tries",
     Reconnect: "cancel failures wsi backoff",
     Reply: "status reason http_version headers",
@@ -433,7 +444,7 @@ def members(cls: type, groups: dict[str, str]) -> list[str]:
 
 def other(cls: type, names: str) -> str:
     """A small class: its own words, and those of its members."""
-    signature = "" if cls is Request else _signature(cls)  # a plugin makes no requests
+    signature = "" if cls in (Request, TlsInfo) else _signature(cls)  # a plugin makes none of these
     lines = [f"### `{cls.__name__}{signature}`", "", prose(inspect.getdoc(cls)), ""]
     public = names.split() or [name for name in vars(cls) if not name.startswith("_") and _text(cls, name)]
     for name in public:

@@ -68,7 +68,8 @@ class Tls(Table):
     traffic secret though the key is stolen later, and was not broken: ECDHE+AESGCM:ECDHE+CHACHA20."""
 
     ciphersuites: str = Field("", examples=["TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"])
-    """What TLS 1.3 may encrypt with, names with colons between them.  Empty: all that OpenSSL has on."""
+    """What TLS 1.3 may encrypt with, names with colons between them.  Empty: TLS_AES_128_GCM_SHA256,
+    TLS_AES_256_GCM_SHA384 and TLS_CHACHA20_POLY1305_SHA256, in this order."""
 
     min_version: Literal["1.2", "1.3"] = "1.2"
     """The oldest version of TLS that is spoken.  Earlier ones than 1.2 are not to be used (RFC 8996)."""
@@ -78,7 +79,8 @@ class Tls(Table):
     takes, X25519 and what stands against quantum computers included."""
 
     prefer_server_ciphers: bool = True
-    """Whether the order of `ciphers` and `ciphersuites` decides, and not the client's."""
+    """Whether the order of `ciphers` and `ciphersuites` decides, and not the client's.  Where both are left empty, a
+    client that wants ChaCha20 above all, as one without AES in its processor does, still gets it."""
 
     session_tickets: bool = True
     """Whether a client that comes back may take up its last session again, which saves most of a handshake.  The key of

@@ -436,6 +436,16 @@ _IS_HASTENED = _hasten()
 # -- what both ends' contexts have in common --------------------------------------------------------------------------
 
 
+# Of TLS 1.2: forward secrecy by ECDHE; AES-GCM and ChaCha20, whose integrity is not bolted on.  It is what Mozilla's
+# "intermediate" holds, without finite-field Diffie-Hellman, which costs a server ten times as much and which no living
+# client needs.
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# Of TLS 1.3, in Mozilla's order: 128 bits are out of reach, and SHA-256, which comes with them, makes a handshake 3 of
+# 100 cheaper than SHA-384.
+SUITES: Final = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
+
 def new_context(method: int) -> SSL.Context:
     """A context with what holds for both ends.
 
@@ -446,6 +456,8 @@ def new_context(method: int) -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_2_VERSION)  # RFC 8996: earlier ones "MUST NOT be used"
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_cipher_list(CIPHERS.encode())
+    context.set_tls13_ciphersuites(SUITES.encode())
     return context
 
 

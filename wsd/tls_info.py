@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TlsInfo:
-    """What a connection's two ends have agreed on, and who the peer has proved to be."""
+    """`wsi.tls`: what a connection's two ends have agreed on, and who the peer has proved to be."""
 
     __slots__ = ("alpn", "certificate", "cipher", "is_resumed", "server_name", "version")
 
@@ -24,7 +24,7 @@ class TlsInfo:
         self.version: str = connection.get_protocol_version_name()
         """`TLSv1.3`."""
         self.cipher: str = connection.get_cipher_name() or ""
-        """OpenSSL's name of the cipher suite: `TLS_AES_256_GCM_SHA384`."""
+        """OpenSSL's name of the cipher suite: `TLS_AES_128_GCM_SHA256`."""
         self.server_name: str = (connection.get_servername() or b"").decode("ascii", "replace")
         """The name that the client asked for (SNI); empty if none."""
         self.alpn: str = connection.get_alpn_proto_negotiated().decode("ascii", "replace")

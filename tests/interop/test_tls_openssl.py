@@ -30,8 +30,8 @@ def trusting(authority: Authority) -> list[str]:
 # -- what is agreed on ------------------------------------------------------------------------------------------------
 
 CIPHERS = [
-    ("TLSv1.3", "TLS_AES_256_GCM_SHA384", ["-tls1_3"], "ec"),
-    ("TLSv1.3", "TLS_AES_128_GCM_SHA256", ["-ciphersuites", "TLS_AES_128_GCM_SHA256"], "ec"),
+    ("TLSv1.3", "TLS_AES_128_GCM_SHA256", ["-tls1_3"], "ec"),
+    ("TLSv1.3", "TLS_AES_256_GCM_SHA384", ["-ciphersuites", "TLS_AES_256_GCM_SHA384"], "ec"),
     ("TLSv1.3", "TLS_CHACHA20_POLY1305_SHA256", ["-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"], "rsa"),
     ("TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384", ["-tls1_2"], "ec"),
     ("TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256", ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"], "ec"),
@@ -56,9 +56,18 @@ def test_versions_and_ciphers(
 
 
 def test_the_server_chooses_among_the_ciphers(serve_tls: Serve, trusting: list[str]) -> None:
-    weakest_first = ["-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE+AESGCM"]
+    weakest_first = ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE+AESGCM:ECDHE-ECDSA-CHACHA20-POLY1305"]
     said = s_client(serve_tls().port, *trusting, *weakest_first, say=conversation("who", "?"))
     assert said.cipher == "ECDHE-ECDSA-AES256-GCM-SHA384"
+
+
+@pytest.mark.parametrize("options", [["-tls1_3", "-ciphersuites"], ["-tls1_2", "-cipher"]])
+def test_but_who_has_no_aes_gets_chacha20(serve_tls: Serve, trusting: list[str], options: list[str]) -> None:
+    suites = "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+    ciphers = "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE+AESGCM"
+    order = [*options, suites if "-tls1_3" in options else ciphers]
+    said = s_client(serve_tls().port, *trusting, *order, say=conversation("who", "?"))
+    assert "CHACHA20" in said.cipher
 
 
 def test_or_the_client(serve_tls: Serve, trusting: list[str]) -> None:

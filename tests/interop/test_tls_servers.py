@@ -121,7 +121,8 @@ def test_a_whole_conversation(
 # -- OpenSSL's s_server -----------------------------------------------------------------------------------------------
 
 CIPHERS = [
-    ("TLSv1.3", "TLS_AES_256_GCM_SHA384", ["-tls1_3"]),
+    ("TLSv1.3", "TLS_AES_128_GCM_SHA256", ["-tls1_3"]),
+    ("TLSv1.3", "TLS_AES_256_GCM_SHA384", ["-ciphersuites", "TLS_AES_256_GCM_SHA384"]),
     ("TLSv1.3", "TLS_CHACHA20_POLY1305_SHA256", ["-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256"]),
     ("TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384", ["-tls1_2"]),
     ("TLSv1.2", "ECDHE-ECDSA-CHACHA20-POLY1305", ["-tls1_2", "-cipher", "ECDHE+CHACHA20"]),
