@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # How long one should wait that came when too many passwords were being checked: the queue is done by then.
 RETRY_AFTER_SECONDS: Final = 5
 
-_OPEN: Final = Auth()
+_OPEN: Final = Auth.model_construct()
 
 _warnings = log.Throttle()
 

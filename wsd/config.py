@@ -6,16 +6,13 @@ their names here.
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import date, time
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import tomli
-from pydantic.json_schema import GenerateJsonSchema
 
-from wsd import manual
 from wsd.errors import ConfigError, Problem
 from wsd.kinds import FOLDER
 from wsd.options import (
@@ -156,6 +153,8 @@ def fill_options(model: type[SomeOptions] | None, table: dict[str, Any], file: s
         return None
     # The strict rules of JSON fit TOML: `true` is no number and "80" neither, but text may become a path or a date, and
     # a list a set, whatever the plugin's model says.
+    import json
+
     try:
         json.dumps(table, default=_json)
     except (ValueError, RecursionError) as error:
@@ -174,9 +173,13 @@ def _json(value: object) -> str:
 
 def default_text() -> str:
     """The file with every option at its default: `etc/wsd.toml`."""
+    from wsd import manual
+
     return manual.text(Config())
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors."""
-    return {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema()}
+    from wsd import manual
+
+    return manual.schema(Config)
