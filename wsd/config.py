@@ -7,6 +7,7 @@ their names here.
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from datetime import date, time
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -125,8 +126,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise refuse(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > _FILE_BYTES:
         raise refuse(f"larger than {_FILE_BYTES} bytes; is it the right file?")
+    data = data.removeprefix(BOM_UTF8)
     try:
-        return tomli.loads(data.decode("utf-8-sig"))
+        return tomli.loads(data.decode())
     except UnicodeDecodeError as error:
         line, column = data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
         raise refuse(f"not UTF-8: found the byte 0x{data[error.start]:02x}", f"line {line}, column {column}") from None
@@ -153,15 +155,19 @@ def fill_options(model: type[SomeOptions] | None, table: dict[str, Any], file: s
         return None
     # The strict rules of JSON fit TOML: `true` is no number and "80" neither, but text may become a path or a date, and
     # a list a set, whatever the plugin's model says.
-    import json
-
     try:
-        json.dumps(table, default=_json)
+        _json_of(table)
     except (ValueError, RecursionError) as error:
         raise ConfigError([Problem(file, key, f"cannot be used: {error}")]) from None
-    return validate(
-        model, table, lambda rest: model.model_validate_json(json.dumps(rest, default=_json), strict=True), file, key
-    )
+    return validate(model, table, lambda rest: model.model_validate_json(_json_of(rest), strict=True), file, key)
+
+
+def _json_of(table: dict[str, Any]) -> str:
+    if not table:
+        return "{}"
+    import json  # few configurations have such a table
+
+    return json.dumps(table, default=_json)
 
 
 def _json(value: object) -> str:

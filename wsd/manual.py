@@ -44,7 +44,8 @@ class _Described(GenerateJsonSchema):
 
     def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
         found = super().model_schema(schema)
-        for name, description in _descriptions(schema["cls"]).items():
+        model: type[BaseModel] = schema["cls"]
+        for name, description in descriptions(model).items():
             found["properties"][name]["description"] = description
         return found
 
@@ -55,7 +56,7 @@ def schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 @cache
-def _descriptions(model: type[BaseModel]) -> dict[str, str]:
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
     """The text below each field of a model, in its source and in those that it inherits from.
 
     Pydantic can read it too (use_attribute_docstrings), but would do so for every model whenever it is imported, which
@@ -99,7 +100,7 @@ def _table(name: str, table: BaseModel, *, is_one_of_many: bool = False) -> list
             # Of a table that is one of many, this is the last one's: the one that was just written.
             inner += _table(f"{name}.{key}", value)
         else:
-            lines += _option(key, field, value, _descriptions(type(table)).get(key, ""))
+            lines += _option(key, field, value, descriptions(type(table)).get(key, ""))
     return lines + inner
 
 
@@ -131,5 +132,5 @@ def _examples(table: str, field: FieldInfo) -> list[str]:
                 assert issubclass(kind, BaseModel)
                 lines += ["", *_prose(kind), f"#[{table}.{name}.{part}]"]
                 for key, option in kind.model_fields.items():
-                    lines += [*_comment(_descriptions(kind).get(key, "")), *_left_out(key, option)]
+                    lines += [*_comment(descriptions(kind).get(key, "")), *_left_out(key, option)]
     return lines

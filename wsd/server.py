@@ -10,6 +10,7 @@ The order: refuse if locked, detach, lock and pidfile, bind, drop privileges, si
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -324,6 +325,7 @@ class Server:
 
     def loop(self) -> None:
         """Serve until a stop is over."""
+        gc.enable()  # off since the command was read: `wsd.cli`
         context = self.context
         while not (self.is_cut_short or (context.stopping and not context.wsi_count)):
             context.service()

@@ -8,8 +8,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from html import escape
-from http import HTTPStatus
 from typing import Final
 
 from wsd.wire.head import encode_head
@@ -18,6 +16,8 @@ from wsd.wire.headers import Headers
 
 def _reason(status: int) -> str:
     """The phrase of a status; empty for one that has none."""
+    from http import HTTPStatus  # not needed to start
+
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -171,6 +171,8 @@ PAGE_HEADERS: Final = (
 
 def error_page(status: int, text: str = "", headers: Iterable[tuple[str, str]] = ()) -> Response:
     """A small readable page; `text` may hold what a peer sent, it is escaped."""
+    from html import escape  # a table of 2000 names, for the rare answer
+
     title = escape(f"{status} {_reason(status)}".strip())
     paragraph = f"<p>{escape(text)}</p>\n" if text else ""
     page = (
