@@ -11,7 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
-from wsd.wire.fast import parse
+from wsd.wire.fast import mask, parse
 
 if TYPE_CHECKING:
     from wsd.wire.parser import Piece
@@ -56,6 +56,32 @@ def receive_in_python(fd: int, buffer: bytearray, limit: int, most: int, pieces:
     return received, taken
 
 
+def receive_payload_in_python(fd: int, size: int, key: bytes, offset: int, /) -> bytes | int:
+    """Receive what is there of one large frame's payload, straight into the object that a plugin gets.
+
+    Args:
+        fd: A non-blocking stream socket.
+        size: Most bytes that are taken.
+        key: What they are masked with; empty: nothing.
+        offset: How far into the payload the first of them is.
+
+    Answers them unmasked; where there are none, a number as `receive` does.
+
+    Raises:
+        ValueError: a negative number, a size of 0, or a key of another length.
+    """
+    if size < 1 or offset < 0 or len(key) not in (0, 4):
+        raise ValueError("size is not positive, offset is negative, or a masking key is not 4 bytes")
+    try:
+        received = _read(fd, size)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        return -1 if number in RETRY else -1 - number
+    if not received:
+        return 0
+    return mask(received, key, offset) if key else received
+
+
 def send_in_python(fd: int, parts: list[bytes | memoryview], /) -> int:
     """Give the kernel what it takes of all parts, in order, with one call.
 
@@ -86,8 +112,17 @@ def send_in_python(fd: int, parts: list[bytes | memoryview], /) -> int:
 
 
 try:
-    from wsd._native import receive, send
+    from wsd._native import receive, receive_payload, send
 except ImportError:
-    receive, send = receive_in_python, send_in_python
+    receive, receive_payload, send = receive_in_python, receive_payload_in_python, send_in_python
 
-__all__ = ["MAX_BUFFERS", "RETRY", "receive", "receive_in_python", "send", "send_in_python"]
+__all__ = [
+    "MAX_BUFFERS",
+    "RETRY",
+    "receive",
+    "receive_in_python",
+    "receive_payload",
+    "receive_payload_in_python",
+    "send",
+    "send_in_python",
+]

@@ -44,6 +44,7 @@ class Twins:
     parse = staticmethod(twin.parse)
     frame = staticmethod(twin.frame)
     receive = staticmethod(syscalls.receive_in_python)
+    receive_payload = staticmethod(syscalls.receive_payload_in_python)
     send = staticmethod(syscalls.send_in_python)
 
 

@@ -188,14 +188,47 @@ class Parser:
                 else:
                     self._parse(data, at, pieces)
             except ProtocolError as failure:
-                # Without the tracebacks, whose frames hold us and all that we hold: such a ring would stay in memory
-                # until the garbage collector comes by.
-                failure.__context__ = None
-                self.failure = failure.with_traceback(None)
-                self.has_more = False
-            self.is_plain = self._mask_bit != 0 and not (
-                self._message or self._remaining or self._stash or self._is_skipping or self.failure or self.close
-            )
+                self._fail(failure)
+            self._look_whether_plain()
+        return pieces
+
+    def _fail(self, failure: ProtocolError) -> None:
+        # Without the tracebacks, whose frames hold us and all that we hold: such a ring would stay in memory until the
+        # garbage collector comes by.
+        failure.__context__ = None
+        self.failure = failure.with_traceback(None)
+        self.has_more = False
+
+    def _look_whether_plain(self) -> None:
+        self.is_plain = self._mask_bit != 0 and not (
+            self._message or self._remaining or self._stash or self._is_skipping or self.failure or self.close
+        )
+
+    @property
+    def awaited(self) -> int:
+        """How many bytes of a frame are to come that are handed out as they are: whoever reads may take up to so many,
+        unmask them with `mask_of_awaited`, and give them to `receive_awaited`."""
+        is_handed_out = self._message and not (
+            self._is_compressed or self._is_skipping or self._opcode & _CONTROL or self.failure
+        )
+        return self._remaining if is_handed_out else 0
+
+    @property
+    def mask_of_awaited(self) -> tuple[bytes, int]:
+        """The key, empty for a server's frame, and how far into the payload the next byte is."""
+        return self._key, self._offset
+
+    def receive_awaited(self, payload: bytes) -> list[Piece]:
+        """`receive` for what `awaited` tells of, unmasked."""
+        self._remaining -= len(payload)
+        self._offset += len(payload)
+        pieces: list[Piece] = []
+        try:
+            self._data(payload, self._fin and not self._remaining, self._remaining, pieces)
+        except ProtocolError as failure:
+            self._fail(failure)
+        if not self._remaining:
+            self._look_whether_plain()
         return pieces
 
     def _parse(self, data: bytes | memoryview, at: int, pieces: list[Piece]) -> None:
