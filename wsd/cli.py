@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -234,8 +235,6 @@ def reload(config_file: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
 def status(config_file: str | None, as_json: bool) -> None:
     """Say how the daemon is; exit status 3 if it does not run."""
-    import json
-
     pidfile = _pidfile(config_file)
     answer = _ask(pidfile, "status", _ANSWER_SECONDS)
     if answer is None:
@@ -455,8 +454,6 @@ def config_default() -> None:
 @config_group.command("schema")
 def config_schema() -> None:
     """Print the JSON Schema of the configuration file, for editors."""
-    import json
-
     from wsd.config import schema
 
     click.echo(json.dumps(schema(), indent=2))

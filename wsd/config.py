@@ -6,6 +6,7 @@ their names here.
 
 from __future__ import annotations
 
+import json
 import os
 from codecs import BOM_UTF8
 from datetime import date, time
@@ -156,18 +157,12 @@ def fill_options(model: type[SomeOptions] | None, table: dict[str, Any], file: s
     # The strict rules of JSON fit TOML: `true` is no number and "80" neither, but text may become a path or a date, and
     # a list a set, whatever the plugin's model says.
     try:
-        _json_of(table)
+        json.dumps(table, default=_json)
     except (ValueError, RecursionError) as error:
         raise ConfigError([Problem(file, key, f"cannot be used: {error}")]) from None
-    return validate(model, table, lambda rest: model.model_validate_json(_json_of(rest), strict=True), file, key)
-
-
-def _json_of(table: dict[str, Any]) -> str:
-    if not table:
-        return "{}"
-    import json  # few configurations have such a table
-
-    return json.dumps(table, default=_json)
+    return validate(
+        model, table, lambda rest: model.model_validate_json(json.dumps(rest, default=_json), strict=True), file, key
+    )
 
 
 def _json(value: object) -> str:

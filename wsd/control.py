@@ -10,6 +10,7 @@ answered, wherever the socket lies.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import stat
@@ -171,15 +172,11 @@ class _Client:
         if not data or len(self._received) > _REQUEST_BYTES:
             self.close()
         elif b"\n" in self._received:
-            import json  # not needed to start
-
             self._unsent = memoryview(json.dumps(self._reply()).encode() + b"\n")
             self._context.set_interest(self._connection.fileno(), WRITE)
             self._send()
 
     def _reply(self) -> Answer:
-        import json
-
         try:
             request = json.loads(self._received.partition(b"\n")[0])
         except (ValueError, RecursionError):  # a thousand brackets are enough for that one
@@ -222,8 +219,6 @@ def ask(path: Path, request: Request, seconds: float) -> Answer:
     Raises:
         NoAnswer: there is nobody, or no answer came.
     """
-    import json
-
     deadline = time.monotonic() + seconds
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         try:

@@ -9,6 +9,7 @@ it is spelt or when it is put there, leads out of it.  Only regular files are se
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -119,8 +120,6 @@ class Http(Protocol):
         path = request.path
         headers = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
         if path == "/protocols.json":
-            import json  # not needed to start
-
             body = json.dumps(_protocols(menu)).encode()
             return Response(200, body, [*headers, ("Cache-Control", "no-store")], TYPES[".json"])
         page = self._page.get(path)

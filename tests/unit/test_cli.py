@@ -256,7 +256,7 @@ def test_a_start_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "wsd", "run", "-c", str(config)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "enough" in answer.stderr
-    needless = {"asyncio", "concurrent", "cryptography", "html", "http", "json", "multiprocessing", "OpenSSL", "ssl"}
+    needless = {"asyncio", "concurrent", "cryptography", "html", "multiprocessing", "OpenSSL", "ssl"}
     needless |= {"unittest", "xml", "wsd.certificates", "wsd.credentials", "wsd.manual", "wsd.scaffold", "wsd.tls"}
     assert not needless & set(said.read_text().split())
 
