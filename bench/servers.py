@@ -90,7 +90,8 @@ def wsd_command(config: Path) -> list[str]:
 def environment(name: str, kind: Kind) -> dict[str, str]:
     """What a server finds in its environment."""
     found = {**os.environ, "PYTHONPATH": str(ROOT), "UVLOOP": "1"}
-    for switch in ("WSD_PURE", "DEFLATE"):
+    # The last one would have wsd compiled at each start; where it was installed, it is compiled.
+    for switch in ("WSD_PURE", "DEFLATE", "PYTHONDONTWRITEBYTECODE"):
         found.pop(switch, None)
     if name == PURE:
         found["WSD_PURE"] = "1"

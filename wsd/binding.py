@@ -209,7 +209,7 @@ def bind_hooks(protocol: Protocol) -> Hooks:
     for name, count in HOOKS.items():
         # The bound method is what the loop calls, so a static or class method is judged by what it really takes.
         hook = getattr(protocol, name) if name in own else None
-        if name in own:
+        if name in own and not faults.is_plain(hook, count):
             faults.check_callable(hook, count, protocol.name, _signature_text(name))
         setattr(hooks, name, hook)
     return hooks
@@ -225,6 +225,8 @@ def _check_session(protocol: Any) -> None:
         raise faults.plugin_error(
             type(protocol), f"{protocol.name}: Session must be a class or function, found {found}"
         )
+    if _is_plain_class(factory):
+        return
     try:
         inspect.signature(factory).bind()
     except TypeError:
@@ -232,6 +234,14 @@ def _check_session(protocol: Any) -> None:
         raise faults.plugin_error(factory, f"{protocol.name}: {text}") from None
     except ValueError:  # a built-in type that does not tell, like dict
         pass
+
+
+def _is_plain_class(factory: Any) -> bool:
+    """Reports whether this surely is a class that is called without arguments; as `faults.is_plain`."""
+    if type(factory) is not type:
+        return False
+    new, init = getattr(factory, "__new__", None), getattr(factory, "__init__", None)
+    return new is object.__new__ and (init is object.__init__ or faults.is_plain(init, 1))
 
 
 def _class_hooks(protocol: Protocol) -> dict[str, Callable[..., Any]]:

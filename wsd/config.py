@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+from codecs import BOM_UTF8
 from datetime import date, time
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import tomli
-from pydantic.json_schema import GenerateJsonSchema
 
-from wsd import manual
 from wsd.errors import ConfigError, Problem
 from wsd.kinds import FOLDER
 from wsd.options import (
@@ -128,8 +127,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise refuse(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > _FILE_BYTES:
         raise refuse(f"larger than {_FILE_BYTES} bytes; is it the right file?")
+    data = data.removeprefix(BOM_UTF8)
     try:
-        return tomli.loads(data.decode("utf-8-sig"))
+        return tomli.loads(data.decode())
     except UnicodeDecodeError as error:
         line, column = data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
         raise refuse(f"not UTF-8: found the byte 0x{data[error.start]:02x}", f"line {line}, column {column}") from None
@@ -174,9 +174,13 @@ def _json(value: object) -> str:
 
 def default_text() -> str:
     """The file with every option at its default: `etc/wsd.toml`."""
+    from wsd import manual
+
     return manual.text(Config())
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the file, for editors."""
-    return {"$schema": GenerateJsonSchema.schema_dialect, **Config.model_json_schema()}
+    from wsd import manual
+
+    return manual.schema(Config)

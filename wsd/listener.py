@@ -287,10 +287,15 @@ def bind(listen: Listen) -> socket.socket:
 
 
 def _bind_tcp(listen: Listen) -> socket.socket:
+    host = listen.interface
     name = f"[{listen.interface}]:{listen.port}" if ":" in listen.interface else f"{listen.interface}:{listen.port}"
     try:
         found = socket.getaddrinfo(
-            listen.interface or None, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            # As bytes where that is the same: text goes through a codec, whose tables take a millisecond to load.
+            (host.encode() if host.isascii() else host) or None,
+            listen.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
         )
     except socket.gaierror as error:
         raise StartError(f"cannot listen on {name}: {error.strerror}") from None

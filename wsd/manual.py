@@ -1,16 +1,23 @@
-"""Writes a configuration file out of its models: what a field says about itself becomes the text above its option.
+"""Writes a configuration file out of its models: what a field says about itself becomes the text above its option, and
+its description in the schema.
 
-Owns the form of that file.  Must not know which options there are.
+Owns the form of that file, and how that text is found: it stands below the field.  Must not know which options there
+are.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import textwrap
-from typing import Final, get_args
+from functools import cache
+from itertools import pairwise
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
 
 from wsd.problems import toml
 
@@ -30,6 +37,42 @@ def text(config: BaseModel) -> str:
         else:
             lines += _examples(name, field)
     return "\n".join(lines) + "\n"
+
+
+class _Described(GenerateJsonSchema):
+    """Pydantic's schema, with the text below a field as its description."""
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        found = super().model_schema(schema)
+        model: type[BaseModel] = schema["cls"]
+        for name, description in descriptions(model).items():
+            found["properties"][name]["description"] = description
+        return found
+
+
+def schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of the file that `model` is."""
+    return {"$schema": _Described.schema_dialect, **model.model_json_schema(schema_generator=_Described)}
+
+
+@cache
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """The text below each field of a model, in its source and in those that it inherits from.
+
+    Pydantic can read it too (use_attribute_docstrings), but would do so for every model whenever it is imported, which
+    was a tenth of the daemon's start.
+    """
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if base is BaseModel or not issubclass(base, BaseModel):
+            continue
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(node, ast.ClassDef)
+        for field, below in pairwise(node.body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str() as text)):
+                    found[name] = inspect.cleandoc(text)
+    return {name: text for name, text in found.items() if name in model.model_fields}
 
 
 def _prose(model: type[BaseModel]) -> list[str]:
@@ -57,12 +100,12 @@ def _table(name: str, table: BaseModel, *, is_one_of_many: bool = False) -> list
             # Of a table that is one of many, this is the last one's: the one that was just written.
             inner += _table(f"{name}.{key}", value)
         else:
-            lines += _option(key, field, value)
+            lines += _option(key, field, value, descriptions(type(table)).get(key, ""))
     return lines + inner
 
 
-def _option(name: str, field: FieldInfo, value: object) -> list[str]:
-    lines = ["", *_comment(field.description or "")]
+def _option(name: str, field: FieldInfo, value: object, description: str) -> list[str]:
+    lines = ["", *_comment(description)]
     if value is None:
         return lines + _left_out(name, field)
     if not value:  # an example has to be text here: the option itself stands below it
@@ -89,5 +132,5 @@ def _examples(table: str, field: FieldInfo) -> list[str]:
                 assert issubclass(kind, BaseModel)
                 lines += ["", *_prose(kind), f"#[{table}.{name}.{part}]"]
                 for key, option in kind.model_fields.items():
-                    lines += [*_comment(option.description or ""), *_left_out(key, option)]
+                    lines += [*_comment(descriptions(kind).get(key, "")), *_left_out(key, option)]
     return lines

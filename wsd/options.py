@@ -248,11 +248,11 @@ class Listen(Table):
     """A protocol whose on_http hooks answer plain HTTP requests first; what it leaves goes to `static_folder`, or the
     page.  Left out: the built-in http."""
 
-    limits: ListenLimits = ListenLimits()
-    timeouts: ListenTimeouts = ListenTimeouts()
-    compression: Compression = Compression()
-    tls: Tls = Tls()
-    auth: Auth = Auth()
+    limits: ListenLimits = ListenLimits.model_construct()
+    timeouts: ListenTimeouts = ListenTimeouts.model_construct()
+    compression: Compression = Compression.model_construct()
+    tls: Tls = Tls.model_construct()
+    auth: Auth = Auth.model_construct()
 
     @model_validator(mode="after")
     def _clashes(self) -> Listen:
@@ -284,7 +284,7 @@ class ProtocolCompression(Table):
 
     def over(self, base: Compression) -> Compression:
         """What holds where the listener says `base`."""
-        return base.model_copy(update=self.model_dump(exclude_none=True))
+        return base.model_copy(update=self.given)
 
 
 class ProtocolTable(Table):
@@ -296,10 +296,10 @@ class ProtocolTable(Table):
 
     model_config = ConfigDict(extra="allow")
 
-    limits: ProtocolLimits = ProtocolLimits()
-    timeouts: ProtocolTimeouts = ProtocolTimeouts()
-    compression: ProtocolCompression = ProtocolCompression()
-    auth: ProtocolAuth = ProtocolAuth()
+    limits: ProtocolLimits = ProtocolLimits.model_construct()
+    timeouts: ProtocolTimeouts = ProtocolTimeouts.model_construct()
+    compression: ProtocolCompression = ProtocolCompression.model_construct()
+    auth: ProtocolAuth = ProtocolAuth.model_construct()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -321,18 +321,18 @@ class Config(Table):
     complete it.
     """
 
-    daemon: Daemon = Daemon()
-    log: Log = Log()
-    plugins: Plugins = Plugins()
-    limits: Limits = Limits()
-    timeouts: Timeouts = Timeouts()
-    keepalive: Keepalive = Keepalive()
+    daemon: Daemon = Daemon.model_construct()
+    log: Log = Log.model_construct()
+    plugins: Plugins = Plugins.model_construct()
+    limits: Limits = Limits.model_construct()
+    timeouts: Timeouts = Timeouts.model_construct()
+    keepalive: Keepalive = Keepalive.model_construct()
     listen: Annotated[
         tuple[Listen, ...],
         Strict(False),
         Field(min_length=1),
         Allowed("one or more tables, each with the header [[listen]]"),
-    ] = (Listen(default_protocol="echo"),)
+    ] = (Listen.model_construct({"default_protocol"}, default_protocol="echo"),)
     protocols: dict[Token, ProtocolTable] = Field({}, examples=[{"lws-mirror-protocol": {"ring_size": 32}}])
 
     _path: Path = PrivateAttr(Path())

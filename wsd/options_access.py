@@ -66,4 +66,4 @@ class ProtocolAuth(Table):
 
     def over(self, base: Auth) -> Auth:
         """What holds where the listener says `base`."""
-        return base.model_copy(update=self.model_dump(exclude_none=True))
+        return base.model_copy(update=self.given)

@@ -9,7 +9,6 @@ One instance of a protocol serves one context and all its listeners, so `self` i
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -311,9 +310,7 @@ class Protocol:
 
 
 HOOKS: dict[str, int] = {
-    name: len(inspect.signature(method).parameters) - 1
-    for name, method in vars(Protocol).items()
-    if name.startswith("on_")
+    name: method.__code__.co_argcount - 1 for name, method in vars(Protocol).items() if name.startswith("on_")
 }
 """Every hook's name and how many arguments it gets after `self`."""
 

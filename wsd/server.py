@@ -325,6 +325,7 @@ class Server:
 
     def loop(self) -> None:
         """Serve until a stop is over."""
+        gc.enable()  # off since the command was read: `wsd.cli`
         # What the start has made is there to stay: a full pass of the cyclic collector need not go through it, and a
         # quarter of what there is with ten thousand connections is this, all of it with none.  docs/performance.md says
         # why the collector's thresholds are left alone.

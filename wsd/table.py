@@ -5,6 +5,8 @@ Owns how strictly values are taken.  Must not know which options there are.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -27,6 +29,12 @@ class Table(BaseModel):
         # Paths among the defaults are relative to the file's folder as well.
         validate_default=True,
         revalidate_instances="always",
-        # The text below a field is its description: in the schema, and in `etc/wsd.toml`.
-        use_attribute_docstrings=True,
+        # Built where it is used: one validator for the whole configuration costs a start half of what one for each
+        # table does.  So their defaults below are made with `model_construct`, and checked with the file they are in.
+        defer_build=True,
     )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is not left out, of a table that stands in place of another."""
+        return {name: value for name, value in self if value is not None}

@@ -17,7 +17,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from wsd.errors import PipeBroken
-from wsd.syscalls import RETRY, receive, send
+from wsd.syscalls import RETRY, receive, receive_payload, send
 
 if TYPE_CHECKING:
     from wsd.config import Keepalive
@@ -126,6 +126,17 @@ class SocketPipe:
         answer = receive(self._fd, buffer, limit, MOST_FRAMES, pieces)
         if answer[0] < -1:
             raise PipeBroken(name_of_error(-1 - answer[0]))
+        return answer
+
+    def receive_payload(self, size: int, key: bytes, offset: int) -> bytes | int:
+        """As of `syscalls.receive_payload`; a number is 0 at the end of the stream, -1 when nothing is there now.
+
+        Raises:
+            PipeBroken: the connection was reset or timed out.
+        """
+        answer = receive_payload(self._fd, size, key, offset)
+        if isinstance(answer, int) and answer < -1:
+            raise PipeBroken(name_of_error(-1 - answer))
         return answer
 
     def send(self, data: bytes | memoryview) -> int:

@@ -22,7 +22,7 @@ import wsd.connector
 import wsd.descriptor
 import wsd.transport
 from wsd import syscalls
-from wsd.wire.fast import parse
+from wsd.wire.fast import mask, parse
 
 
 def _errnos(names: str) -> tuple[int, ...]:
@@ -383,6 +383,21 @@ def _receive(schedule: Schedule, fd: int, buffer: bytearray, *rest: Any) -> tupl
     return size, parse(buffer, size, *rest)
 
 
+def _receive_payload(schedule: Schedule, fd: int, size: int, key: bytes, offset: int) -> bytes | int:
+    """`wsd.syscalls.receive_payload`, likewise."""
+    sock = schedule.socket_of(fd)
+    if sock is None:
+        return syscalls.receive_payload(fd, size, key, offset)
+    buffer = bytearray(size)
+    try:
+        received = sock.recv_into(buffer)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        return -1 if number in TRANSIENT else -1 - number
+    payload = bytes(buffer[:received])
+    return (mask(payload, key, offset) if key else payload) or 0
+
+
 def _send(schedule: Schedule, fd: int, parts: list[Any]) -> int:
     """`wsd.syscalls.send`, likewise."""
     sock = schedule.socket_of(fd)
@@ -429,5 +444,6 @@ def in_charge(schedule: Schedule) -> Iterator[None]:
         stack.enter_context(mock.patch.object(wsd.connector, "socket", instead(socket, socket=schedule.open)))
         stack.enter_context(mock.patch.object(wsd.transport, "fcntl", instead(fcntl, ioctl=ioctl)))
         stack.enter_context(mock.patch.object(wsd.transport, "receive", partial(_receive, schedule)))
+        stack.enter_context(mock.patch.object(wsd.transport, "receive_payload", partial(_receive_payload, schedule)))
         stack.enter_context(mock.patch.object(wsd.transport, "send", partial(_send, schedule)))
         yield

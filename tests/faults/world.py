@@ -305,7 +305,8 @@ class World:
             except Stalled:
                 self._fail([f"left: {self._state()}"])
         # A listener that rests lets go of its own accord; anything else must not have been left to time.
-        left = [timer.function for _, _, timer in self.context.timers._heap if timer.function is not None]
+        timers = self.context.timers
+        left = [timer.function for home in (timers._at_front, *timers._buckets.values()) for timer in home]
         problems = [f"a timer: {function}" for function in left if not _is_rest(function)]
         while len(self.context.timers):
             self.advance()

@@ -76,11 +76,22 @@ def feed(
     max_message_bytes: int = NO_LIMIT,
     max_fragments: int = MANY,
     new_parser: NewParser = Parser,
+    *,
+    is_awaited: bool = False,
 ) -> Heard:
-    """What a new parser makes of `chunks`, one read each; `new_parser` makes one for the two limits."""
+    """What a new parser makes of `chunks`, one read each; `new_parser` makes one for the two limits.
+
+    Args:
+        is_awaited: What is `awaited` is unmasked here and handed over, as with large frames.
+    """
     parser = new_parser(max_message_bytes, max_fragments)
     assembler = Assembler(is_inflating=parser.inflater is not None)
     for chunk in chunks:
+        if is_awaited and (size := min(parser.awaited, len(chunk))):
+            assembler.take(parser.receive_awaited(unmasked(chunk[:size], *parser.mask_of_awaited)))
+            chunk = chunk[size:]
+            if not chunk:
+                continue
         shared = bytearray(chunk)
         pieces = parser.receive(memoryview(shared))
         shared[:] = b"\xa5" * len(shared)
@@ -92,6 +103,11 @@ def feed(
             assembler.take(pieces)
     code = None if parser.failure is None else parser.failure.code
     return Heard(assembler.messages, code, parser.close, assembler.partial)
+
+
+def unmasked(data: bytes, key: bytes, offset: int) -> bytes:
+    """By the words of section 5.3; without a key as it is."""
+    return bytes(byte ^ key[(offset + at) % 4] for at, byte in enumerate(data)) if key else data
 
 
 def cut(data: bytes, at: Sequence[int]) -> list[bytes]:
@@ -117,8 +133,9 @@ def feed_all(
     whole = feed([data], max_message_bytes, max_fragments, new_parser)
     feeds = [[data[at : at + step] for at in range(0, size, step)], *(cut(data, [at]) for at in splits)]
     for chunks in feeds:
-        heard = feed(chunks, max_message_bytes, max_fragments, new_parser)
-        if whole.failure == INVALID_PAYLOAD:
-            heard = heard._replace(partial=whole.partial)
-        assert heard == whole, [len(chunk) for chunk in chunks]
+        for is_awaited in (False, True):
+            heard = feed(chunks, max_message_bytes, max_fragments, new_parser, is_awaited=is_awaited)
+            if whole.failure == INVALID_PAYLOAD:
+                heard = heard._replace(partial=whole.partial)
+            assert heard == whole, ([len(chunk) for chunk in chunks], is_awaited)
     return whole

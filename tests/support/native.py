@@ -44,6 +44,7 @@ class Twins:
     parse = staticmethod(twin.parse)
     frame = staticmethod(twin.frame)
     receive = staticmethod(syscalls.receive_in_python)
+    receive_payload = staticmethod(syscalls.receive_payload_in_python)
     send = staticmethod(syscalls.send_in_python)
     serve_events = staticmethod(loop.serve_events_in_python)
     serve_writers = staticmethod(loop.serve_writers_in_python)

@@ -239,6 +239,28 @@ def test_the_version_loads_next_to_nothing() -> None:
     assert not loaded & {"pydantic", "httptools", "OpenSSL", "daemon", "lockfile", "wsd.context", "wsd.plugins"}
 
 
+def test_a_start_loads_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """What is in `needless` takes long to import, and serves those alone who use it."""
+    said = tmp_path / "modules"
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "tell.py").write_text(
+        "import pathlib, sys\nfrom wsd import Protocol\n\n"
+        "class Tell(Protocol):\n    name = 'tell'\n\n"
+        "    def on_protocol_init(self, context, options):\n"
+        f"        pathlib.Path({str(said)!r}).write_text(' '.join(sys.modules))\n"
+        "        raise RuntimeError('enough')\n\n"
+        "protocols = [Tell]\n"
+    )
+    config = tmp_path / "wsd.toml"
+    config.write_text('[daemon]\npidfile = "wsd.pid"\n[plugins]\nfolders = ["plugins"]\n[[listen]]\nport = 0\n')
+    command = [sys.executable, "-m", "wsd", "run", "-c", str(config)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "enough" in answer.stderr
+    needless = {"asyncio", "concurrent", "cryptography", "html", "multiprocessing", "OpenSSL", "ssl"}
+    needless |= {"unittest", "xml", "wsd.certificates", "wsd.credentials", "wsd.manual", "wsd.scaffold", "wsd.tls"}
+    assert not needless & set(said.read_text().split())
+
+
 # -- who may come in --------------------------------------------------------------------------------------------------
 
 

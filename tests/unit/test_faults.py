@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from types import CodeType
@@ -161,3 +162,36 @@ class TestBeforeItIsCalled:
         with pytest.raises(PluginError, match=r"echo: wrong number of arguments, wanted f\(one, two\)") as caught:
             faults.check_callable(function, 2, "echo", "f(one, two)")
         assert caught.value.file == __file__
+
+
+class TestPlain:
+    """`is_plain` says yes only where a signature would."""
+
+    class Plugin:
+        def two(self, first: Any, second: Any = None) -> None: ...
+
+        @staticmethod
+        def static(first: Any, second: Any) -> None: ...
+
+        def more(self, *data: Any) -> None: ...
+
+        def named(self, first: Any, second: Any, *, third: Any) -> None: ...
+
+        def yields(self, first: Any, second: Any) -> Iterator[int]:
+            yield 1
+
+        async def later(self, first: Any, second: Any) -> None: ...
+
+        @functools.wraps(two)
+        def wrapped(self, *data: Any) -> None: ...
+
+        partial = functools.partial(print, 1)
+
+    @pytest.mark.parametrize("name", ["two", "static"])
+    def test_a_plain_function(self, name: str) -> None:
+        assert faults.is_plain(getattr(self.Plugin(), name), 2)
+        assert not faults.is_plain(getattr(self.Plugin(), name), 3)
+
+    @pytest.mark.parametrize("name", ["more", "named", "yields", "later", "wrapped", "partial"])
+    def test_any_other(self, name: str) -> None:
+        assert not faults.is_plain(getattr(self.Plugin(), name), 2)

@@ -32,6 +32,12 @@ def test_it_is_found_where_it_is_packaged(root: Path) -> None:
     assert loaded.plugins.folders == (root / "plugins",)
 
 
+def test_a_field_that_says_something_else_below_a_table_of_the_same_says_that() -> None:
+    assert manual.descriptions(ListenLimits)["max_message_bytes"].startswith("See [limits].  No limit at all")
+    assert manual.descriptions(ProtocolLimits).keys() == ProtocolLimits.model_fields.keys()
+    assert manual.descriptions(ListenLimits).keys() == ListenLimits.model_fields.keys()
+
+
 def test_every_option_stands_there_once() -> None:
     shown = tomli.loads(default_text())
     for name, field in Config.model_fields.items():

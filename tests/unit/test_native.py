@@ -19,7 +19,7 @@ import pytest
 from tests.support.client import BINARY, TEXT, frame
 from tests.support.native import TWINS, require_native
 
-NAMES = ["mask", "is_utf8", "parse", "frame", "receive", "send", "serve_events", "serve_writers"]
+NAMES = ["mask", "is_utf8", "parse", "frame", "receive", "receive_payload", "send", "serve_events", "serve_writers"]
 DATA = frame(TEXT, "ab")
 
 
@@ -81,6 +81,11 @@ def test_it_has_each_of_them_and_says_what_it_takes(native: Any, name: str) -> N
         ("receive", [0, bytearray(9), "0", 1, []]),
         ("receive", [0, bytearray(9), 0, "1", []]),
         ("receive", [0, "text", 0, 1, []]),
+        ("receive_payload", [0, 9, b"1234"]),
+        ("receive_payload", ["0", 9, b"1234", 0]),
+        ("receive_payload", [0, Number(), b"1234", 0]),
+        ("receive_payload", [0, 9, bytearray(b"1234"), 0]),
+        ("receive_payload", [0, 9, b"1234", "0"]),
         ("send", [0]),
         ("send", ["0", []]),
         ("send", [0, (b"x",)]),

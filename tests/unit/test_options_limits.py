@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from wsd.manual import descriptions
 from wsd.options_limits import Limits, ListenLimits, ListenTimeouts, ProtocolLimits, ProtocolTimeouts, Timeouts
 
 
@@ -29,8 +30,9 @@ class TestTimeouts:
 
 @pytest.mark.parametrize("table", [Limits, Timeouts])
 def test_each_says_what_it_stops(table: type[Limits] | type[Timeouts]) -> None:
-    for name, field in table.model_fields.items():
-        assert "Stops" in (field.description or "").split(), name
+    described = descriptions(table)
+    for name in table.model_fields:
+        assert "Stops" in described[name].split(), name
 
 
 OFF = {

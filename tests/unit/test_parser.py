@@ -342,3 +342,39 @@ class TestSection10_4:
     def test_empty_fragments_count(self) -> None:
         assert heard(f"02 80 {K} {f'00 80 {K}' * 9}", 0, 10) == Heard([])
         assert heard(f"02 80 {K} {f'00 80 {K}' * 10}", 0, 10).failure == 1008
+
+
+class TestAwaited:
+    """What a reader may take past the parser; `feed_all` has each stream come that way as well."""
+
+    def test_only_payload_of_a_data_frame_that_is_handed_out_as_it_is(self) -> None:
+        parser = Parser(0, 9)
+        assert parser.awaited == 0
+        parser.receive(bytes.fromhex(f"02 84 {K} 01"))
+        assert (parser.awaited, parser.mask_of_awaited) == (3, (bytes(4), 1))
+        parser.receive(bytes.fromhex("02 03 04"))
+        assert parser.awaited == 0, "a header is next"
+        parser.receive(bytes.fromhex(f"89 82 {K} 01"))
+        assert parser.awaited == 0, "the rest of a Ping, in the midst of a message"
+        parser.receive(bytes.fromhex(f"02 80 82 {K} 01"))
+        assert parser.awaited == 1
+        parser.skip()
+        assert parser.awaited == 0, "nobody wants it"
+
+    def test_it_is_plain_again_behind_the_end_of_a_message(self) -> None:
+        parser = Parser(0, 9)
+        parser.receive(bytes.fromhex(f"82 84 {K} 01"))
+        assert not parser.is_plain
+        assert parser.receive_awaited(b"\2\3") == [(BINARY, b"\2\3", False, False, 1)]
+        assert not parser.is_plain
+        assert parser.receive_awaited(b"\4") == [(BINARY, b"\4", False, True, 0)]
+        assert parser.is_plain
+
+    def test_text_is_looked_at_on_this_way_too(self) -> None:
+        parser = Parser(0, 9)
+        parser.receive(bytes.fromhex(f"81 84 {K} 41"))
+        assert parser.receive_awaited(b"\xff") == []
+        assert parser.failure is not None
+        assert parser.failure.code == 1007
+        assert not parser.is_plain
+        assert parser.awaited == 0

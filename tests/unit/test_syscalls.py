@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import BINARY, PING, TEXT, frame
+from tests.support.feeding import unmasked
 from tests.support.native import NATIVE, TWINS, require_native
 from wsd import syscalls
 from wsd.wire import fast
@@ -113,6 +114,42 @@ class TestReceive:
         with pytest.raises(ValueError, match=r"negative|empty"):
             functions.receive(ends.fd, bytearray(size), limit, most, [])
         assert ends.receive(functions)[0] == (8, 8)
+
+
+class TestReceivePayload:
+    @pytest.mark.parametrize("key", [b"", b"\x80\x01\xff\x7f"])
+    @pytest.mark.parametrize("offset", [0, 1, 2, 3, 4, (1 << 62) + 1])
+    @pytest.mark.parametrize("size", [*range(1, 18), 1000])
+    def test_as_much_as_was_asked_for(self, functions: Any, ends: Ends, size: int, offset: int, key: bytes) -> None:
+        data = bytes(number * 7 % 251 for number in range(1001))
+        ends.peer.sendall(data)
+        payload = functions.receive_payload(ends.fd, size, key, offset)
+        assert type(payload) is bytes
+        assert payload == unmasked(data[:size], key, offset)
+        assert functions.receive_payload(ends.fd, 2000, key, offset + size) == unmasked(data[size:], key, offset + size)
+
+    def test_nothing_now_and_the_end(self, functions: Any, ends: Ends) -> None:
+        assert functions.receive_payload(ends.fd, 9, b"1234", 0) == -1
+        ends.peer.shutdown(socket.SHUT_WR)
+        assert functions.receive_payload(ends.fd, 9, b"1234", 0) == 0
+
+    def test_a_reset(self, functions: Any, ends: Ends) -> None:
+        ends.ours.send(b"unread")
+        ends.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        ends.peer.close()
+        assert functions.receive_payload(ends.fd, 9, b"", 0) == -1 - errno.ECONNRESET
+
+    def test_a_descriptor_that_is_none(self, functions: Any, ends: Ends) -> None:
+        ends.ours.close()
+        for fd in (ends.fd, -1):
+            assert functions.receive_payload(fd, 9, b"1234", 0) == -1 - errno.EBADF
+
+    @pytest.mark.parametrize(("size", "key", "offset"), [(0, b"", 0), (-1, b"", 0), (9, b"123", 0), (9, b"", -1)])
+    def test_arguments_that_make_no_sense(self, functions: Any, ends: Ends, size: int, key: bytes, offset: int) -> None:
+        ends.peer.sendall(b"data")
+        with pytest.raises(ValueError, match=r"negative|positive|masking key|end"):
+            functions.receive_payload(ends.fd, size, key, offset)
+        assert functions.receive_payload(ends.fd, 9, b"", 0) == b"data"
 
 
 class TestSend:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from wsd.timers import Timer, Timers
 
 
@@ -101,7 +105,7 @@ def test_a_moved_deadline_costs_no_memory() -> None:
         timer.cancel()
         timer = add(timers, i, "x")
     assert len(timers) == 2
-    assert len(timers._heap) < 200
+    assert len(timers._front) < 200
     timer.cancel()
     assert names(timers, 1e10) == ["kept"]
     assert keep.function is None
@@ -122,7 +126,59 @@ def test_cancelling_while_due_ones_run_survives_the_clean_up() -> None:
     assert names(timers, 10) == ["late"] * 50
 
 
-def test_against_a_sorted_list() -> None:
+def test_cancelled_ones_that_were_next_do_not_pile_up() -> None:
+    timers = Timers()
+    add(timers, 1.0, "next")
+    assert timers.next_deadline() == 1  # so its bucket is open
+    for _ in range(10_000):
+        add(timers, 1.1, "x").cancel()
+        assert timers.next_deadline() == 1
+    assert len(timers._front) < 200
+    assert names(timers, 2) == ["next"]
+
+
+@pytest.mark.parametrize("when", [300.0, 300.1, 256.0, 255.9])
+def test_equals_that_were_set_at_different_times_keep_their_order(when: float) -> None:
+    """The first one fell into a wide bucket, the later ones into narrow ones, the last ones among what is next."""
+    timers = Timers()
+    found = []
+    for now in (0, 100, 200, 255, when - 0.2, when - 0.05):
+        found += names(timers, now)
+        add(timers, when, f"set at {now}")
+        add(timers, when + 1e-6, "just after")
+        add(timers, when - 1e-6, "just before")
+        assert timers.next_deadline() == when - 1e-6
+    assert found == []
+    assert names(timers, when - 1e-6) == ["just before"] * 6
+    assert names(timers, when) == [f"set at {now}" for now in (0, 100, 200, 255, when - 0.2, when - 0.05)]
+    assert names(timers, when + 1) == ["just after"] * 6
+
+
+@given(st.lists(st.tuples(st.sampled_from(["set", "cancel", "due", "look"]), st.floats(0, 1000)), max_size=60))
+def test_against_a_sorted_list(steps: list[tuple[str, float]]) -> None:
+    """Sets, cancels and the passing of time in any order: the same as the obvious way to do it."""
+    timers, now = Timers(), 0.0
+    model: dict[str, tuple[float, Timer]] = {}
+    for number, (step, value) in enumerate(steps):
+        if step == "set":
+            when = now + value // 10 if number % 2 else now + value / 100  # far and near, and many equals
+            model[str(number)] = (when, add(timers, when, str(number)))
+        elif step == "cancel" and model:
+            model.pop(sorted(model)[int(value) % len(model)])[1].cancel()
+        elif step == "due":
+            now += value / 5
+            due = sorted(
+                (name for name in model if model[name][0] <= now), key=lambda name: (model[name][0], int(name))
+            )
+            assert names(timers, now) == due
+            for name in due:
+                del model[name]
+        else:
+            assert timers.next_deadline() == min((when for when, _ in model.values()), default=None)
+        assert len(timers) == len(model)
+
+
+def test_thousands_against_a_sorted_list() -> None:
     """Random sets and cancels: the same as the obvious way to do it."""
     rng = random.Random(7)
     timers = Timers()

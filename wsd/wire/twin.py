@@ -7,6 +7,7 @@ do.  Which of the two runs is settled in `fast.py`.  The pair of system calls is
 from __future__ import annotations
 
 from codecs import utf_8_decode
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from wsd.wire.frames import FIN, MASKED, TEXT, frame_header
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 _FIN_TEXT: Final = FIN | TEXT
 # First bytes of the plain case: a data message in one frame, without the bit of an extension.
 _PLAIN: Final = (0x81, 0x82)
+
+_short: Final = Struct("!BB").pack
+
+# For payloads of up to 125 bytes as numbers: what repeats a key that stands in front often enough, and the payload's
+# own bits.
+_number: Final = int.from_bytes
+_KEY: Final = (1 << 32) - 1
+_REPEATS: Final = tuple(sum(1 << 32 * at for at in range(length // 4 + 2)) for length in range(126))
+_ONES: Final = tuple((1 << 8 * length) - 1 for length in range(126))
 
 
 def mask(data: bytes | bytearray | memoryview, key: bytes, offset: int = 0, /) -> bytes:
@@ -69,13 +79,14 @@ def parse(buffer: bytes | bytearray | memoryview, size: int, limit: int, most: i
     Raises:
         ValueError: a negative number, or a size over the buffer's.
     """
-    if size < 0 or limit < 0 or most < 0 or size > len(buffer):
+    if limit < 0 or most < 0 or not 0 <= size <= len(buffer):
         raise ValueError("a negative number, or size is more than the buffer holds")
     at = 0
-    for _ in range(most):
-        if size - at < 6 or (first := buffer[at]) not in _PLAIN or (second := buffer[at + 1]) < MASKED:
+    while most and size - at >= 6:
+        most -= 1
+        first, length = buffer[at], buffer[at + 1] - MASKED
+        if length < 0 or first not in _PLAIN:
             break
-        length = second - MASKED
         begin = at + 6
         if length >= 126:
             begin += 2 if length == 126 else 8
@@ -88,7 +99,12 @@ def parse(buffer: bytes | bytearray | memoryview, size: int, limit: int, most: i
         end = begin + length
         if end > size or (limit and length > limit):
             break
-        payload = mask(buffer[begin:end], bytes(buffer[begin - 4 : begin])) if length else b""
+        if length < 126:
+            # As `mask` does it, in a third of the time: the key in front is read with its payload, and multiplied.
+            masked = _number(buffer[begin - 4 : end], "little")
+            payload = ((masked ^ (masked & _KEY) * _REPEATS[length]) >> 32 & _ONES[length]).to_bytes(length, "little")
+        else:
+            payload = mask(buffer[begin:end], bytes(buffer[begin - 4 : begin]))
         if first == _FIN_TEXT and not payload.isascii() and not is_utf8(payload):
             break
         pieces.append((first - FIN, payload, True, True, 0))
@@ -102,6 +118,9 @@ def frame(first: int, payload: bytes, /) -> bytes:
     Raises:
         ValueError: `first` is no byte.
     """
+    length = len(payload)
+    if length < 126 and 0 <= first <= 0xFF:
+        return _short(first, length) + payload
     if not 0 <= first <= 0xFF:
         raise ValueError("first is not a byte")
-    return frame_header(first, len(payload)) + payload
+    return frame_header(first, length) + payload
