@@ -130,8 +130,7 @@ class Straight(Held):
                 self._hook_answered(name, answer)
             if self._hold or self._state != OPEN:
                 break
-        self._piece = None
-        self.frame_is_binary = self.is_final_fragment = False
+        self._no_piece()
         self._is_delivering = False
         if self._state == OPEN and count == len(pieces) and not self._output.is_choked:
             if self._has_answers:
@@ -161,6 +160,26 @@ class Straight(Held):
             self._choke_changed()
         if count < len(pieces):
             self._keep_backlog(pieces, 0, count)
+
+    def _no_piece(self) -> None:
+        """None is being received, for now."""
+        self._piece = None
+        self.frame_is_binary = self.is_final_fragment = False
+
+    def _read_payload(self, parser: Parser, pipe: SocketPipe, size: int) -> None:
+        """`_read` in the midst of a large frame: straight into the bytes that the plugin gets."""
+        try:
+            payload = pipe.receive_payload(size, *parser.mask_of_awaited)
+        except PipeBroken as broken:
+            self._lost(str(broken))
+            return
+        if isinstance(payload, int):
+            if payload == 0:
+                self._end_of_input()
+            return
+        self._last_read = self.context.now
+        self.context.counters.bytes_received += len(payload)
+        self._deliver(parser.receive_awaited(payload), 0)
 
     def on_pipe_events(self, mask: int) -> None:
         """As of `Stream`; under TLS the straight way is the same."""

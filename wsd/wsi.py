@@ -234,21 +234,6 @@ class Wsi(Straight):
             self._parser.receive(context.view[:size])
             self._look_for_close(self._parser)
 
-    def _read_payload(self, parser: Parser, pipe: SocketPipe, size: int) -> None:
-        """`_read` in the midst of a large frame: straight into the bytes that the plugin gets."""
-        try:
-            payload = pipe.receive_payload(size, *parser.mask_of_awaited)
-        except PipeBroken as broken:
-            self._lost(str(broken))
-            return
-        if isinstance(payload, int):
-            if payload == 0:
-                self._end_of_input()
-            return
-        self._last_read = self.context.now
-        self.context.counters.bytes_received += len(payload)
-        self._deliver(parser.receive_awaited(payload), 0)
-
     def resume(self) -> None:
         """Go on with what was read and not delivered; the context calls this at the head of a turn."""
         if self._backlog is not None and not self._hold:
@@ -313,11 +298,6 @@ class Wsi(Straight):
         elif parser.close is not None:
             # Only now, when all that was read before it is delivered, is its turn.
             self._peer_closed(*parser.close)
-
-    def _no_piece(self) -> None:
-        """None is being received, for now."""
-        self._piece = None
-        self.frame_is_binary = self.is_final_fragment = False
 
     def _log_pieces(self, pieces: list[Piece]) -> None:
         """What the parser has made of what was read."""

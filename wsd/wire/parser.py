@@ -1,8 +1,8 @@
 """RFC 6455 section 5, the receiving side: bytes in, pieces out, nothing held back.
 
-Owns what a connection's limits on messages are, what has ended its reading, and the quick way of plain messages; what is
-anything else, and every check, is of `reading.py`, which is made when there is such.  Must not know who reads the bytes,
-who gets the pieces, or what is answered.
+Owns what a connection's limits on messages are, what has ended its reading, and the quick way of plain messages; what
+is anything else, and every check, is of `reading.py`, which is made when there is such.  Must not know who reads the
+bytes, who gets the pieces, or what is answered.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """RFC 6455 section 5, the frame and the message that are being received.
 
 Owns their state, and every check that section 5 and 8.1 ask for; of compressed messages (RFC 7692) the bits, while the
-bytes are the inflater's.  Must not know who reads the bytes, who gets the pieces, or what is answered; nor when there is
-nothing under way, which is `Parser`'s.
+bytes are the inflater's.  Must not know who reads the bytes, who gets the pieces, or what is answered; nor when there
+is nothing under way, which is `Parser`'s.
 
 Message state moves by data frames only: a control frame between two fragments touches none of it.
 """
