@@ -1,10 +1,15 @@
-"""The optional extension; everything else is in pyproject.toml.
+"""The optional extensions; everything else is in pyproject.toml.
 
-Where it cannot be compiled (no compiler, or no headers of Python) the install succeeds without it, and wsd runs on the
+Where they cannot be compiled (no compiler, or no headers of Python) the install succeeds without them, and wsd runs on the
 Python twins of its functions; `wsd --version` says which.
 """
 
 from setuptools import Extension, setup
 
 # -O3: the loop over a payload is worth the compiler's vectors, for which some Pythons' own -O2 does not ask.
-setup(ext_modules=[Extension("wsd._native", ["wsd/_native.c"], extra_compile_args=["-O3"], optional=True)])
+setup(
+    ext_modules=[
+        Extension(f"wsd.{name}", [f"wsd/{name}.c"], extra_compile_args=["-O3"], optional=True)
+        for name in ("_native", "_arrival")
+    ]
+)

@@ -1,0 +1,63 @@
+"""Accepting one connection, with all that the system says about it, in one call.
+
+In C where that was compiled (`wsd/_arrival.c`), else what stands here, which is what it does.  It says by a number what a
+socket would say by an exception, and answers a descriptor: an object of `socket.socket` costs more than the call, and
+most connections never need one.  Must not know who accepts, or what is done about an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Final
+
+Address = tuple[str, int] | str
+"""Host and port; of a Unix socket its path, empty where it has none."""
+
+# Who listens tells by these what its connections are to have: Linux gives them to what is accepted from a socket.
+INHERITED: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+)
+
+
+def accept_in_python(fd: int, wants_local: bool, /) -> tuple[int, Address | None, Address | None]:
+    """Accept a connection, non-blocking and closed on exec.
+
+    Args:
+        fd: A listening stream socket.
+        wants_local: Whether the address of our end is asked for.
+
+    Answers its descriptor, the peer's address, and that of our end, or None; or -errno and twice None.
+    """
+    try:
+        listener = socket.socket(fileno=fd)
+        try:
+            sock, address = listener.accept()
+        finally:
+            listener.detach()
+        with sock:
+            sock.setblocking(False)
+            local = _named(sock.getsockname()) if wants_local else None
+            return sock.detach(), _named(address), local
+    except OSError as error:
+        return -(error.errno or errno.EIO), None, None
+
+
+def _named(address: object) -> Address:
+    if isinstance(address, tuple):
+        return str(address[0]), int(address[1])
+    # One in the abstract namespace comes as bytes, and counts as none.
+    return address if isinstance(address, str) else ""
+
+
+try:
+    from wsd._arrival import accept
+except ImportError:
+    accept = accept_in_python
+
+__all__ = ["INHERITED", "Address", "accept", "accept_in_python"]
