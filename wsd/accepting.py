@@ -1,28 +1,17 @@
 """Accepting one connection, with all that the system says about it, in one call.
 
-In C where that was compiled (`wsd/_arrival.c`), else what stands here, which is what it does.  It says by a number what a
-socket would say by an exception, and answers a descriptor: an object of `socket.socket` costs more than the call, and
-most connections never need one.  Must not know who accepts, or what is done about an error.
+In C where that was compiled (`wsd/_arrival.c`), else what stands here, which is what it does.  It says by a number
+what a socket would say by an exception, and answers a descriptor: an object of `socket.socket` costs more than the
+call, and most connections never need one.  Must not know who accepts, or what is done about an error.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from typing import Final
 
 Address = tuple[str, int] | str
 """Host and port; of a Unix socket its path, empty where it has none."""
-
-# Who listens tells by these what its connections are to have: Linux gives them to what is accepted from a socket.
-INHERITED: Final = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
-)
 
 
 def accept_in_python(fd: int, wants_local: bool, /) -> tuple[int, Address | None, Address | None]:
@@ -60,4 +49,4 @@ try:
 except ImportError:
     accept = accept_in_python
 
-__all__ = ["INHERITED", "Address", "accept", "accept_in_python"]
+__all__ = ["Address", "accept", "accept_in_python"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from wsd import log, ties
 from wsd.config import Listen
 from wsd.descriptor import DescriptorPipe, name_of
-from wsd.opening import Newcomer
 from wsd.incoming import Menu, peer_of
+from wsd.opening import Newcomer
 from wsd.protocol import Peer, Protocol
 from wsd.raw import Raw
 from wsd.transport import Pipe, SocketPipe, prepare

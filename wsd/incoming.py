@@ -77,8 +77,10 @@ def check_raw(protocol: Protocol | None) -> None:
 def peer_of(address: object) -> Peer:
     """An address as `accept` and `getsockname` give it."""
     if isinstance(address, tuple):
-        host = str(address[0])
-        return Peer(host.removeprefix("::ffff:") if "." in host else host, int(address[1]))
+        host = address[0]
+        if host.startswith("::ffff:") and "." in host:
+            host = host[7:]
+        return Peer(host, address[1])
     if isinstance(address, str) and address:
         # A peer may bind its socket to a file `10.0.0.1`: that must not be taken for an address.
         return Peer(address if "/" in address else f"./{address}", 0)

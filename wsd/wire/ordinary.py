@@ -1,8 +1,8 @@
 """The request for a WebSocket as nearly every client sends it, read in one call.
 
-In C where that was compiled (`wsd/_arrival.c`), else what stands here, which is what it does.  Whatever is in any way out
-of the ordinary is not read here at all: it goes the long way (`http.py`, `handshake.py`), which has all the checks, and
-says what is wrong.  What is read here, the long way would read the same; the tests hold both to that.  Pure.
+In C where that was compiled (`wsd/_arrival.c`), else what stands here, which is what it does.  Whatever is in any way
+out of the ordinary is not read here at all: it goes the long way (`http.py`, `handshake.py`), which has all the checks,
+and says what is wrong.  What is read here, the long way would read the same; the tests hold both to that.  Pure.
 """
 
 from __future__ import annotations
