@@ -1,7 +1,7 @@
 """What a connection holds: pieces that were not delivered, the message so far, what waits to be sent.
 
-Owns the counting of it, for the context's memory account, and how all of it is let go.  Must not know how input is read
-and handed out; `Wsi` is built on it.
+Owns the counting of it, for the context's memory account, how all of it is let go, and the quick end of one that holds
+nothing.  Must not know how input is read and handed out; `Wsi` is built on it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from wsd.roled import Roled
 from wsd.stream import LOW_WATER, NoPipe
 from wsd.transport import Pipe
 from wsd.wire import frames
-from wsd.wire.closing import DEAD, OPEN
+from wsd.wire.closing import DEAD, OPEN, PEER_CLOSE, PUT
 from wsd.wire.parser import Parser, Piece
 
 if TYPE_CHECKING:
@@ -87,6 +87,24 @@ class Held(Roled):
         over = meter.count_piece(size, final, self.context.now)
         if over is not None:
             self._slow_down(over)
+
+    def _has_to_say(self) -> bool:
+        """Reports whether something is to leave before our Close."""
+        return bool(self._output.size or self._queue or self._pong is not None or (self._is_asked and self._owed))
+
+    def _answer_at_once(self, close: tuple[int, str]) -> None:
+        """Hot: the peer's Close came, and nothing is left to send or to read: answer it, and that was it."""
+        self._move(PEER_CLOSE)
+        self._close = close
+        self._why = self._why or "closed by peer"
+        self._put_frame(frames.FIN | frames.CLOSE_FRAME, frames.encode_close(*close))
+        self._flush()
+        if not self._output.size:
+            self._end_now()
+        elif self._move(PUT):  # the kernel takes none now
+            self._forget_input()
+            self._stop_clocks()
+            self.set_deadline(self.budget.close_seconds)
 
     # -- memory -----------------------------------------------------------------------------------------------------
 

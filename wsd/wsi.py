@@ -316,7 +316,10 @@ class Wsi(Straight):
                 echo = None
         if self._state == OPEN:  # else the hook closed, with a code of its own
             # "When sending a Close frame in response, the endpoint typically echos the status code it received."
-            self._begin_close(PEER_CLOSE, echo, "closed by peer")
+            if echo is None or self._has_to_say() or not self._is_read_out():
+                self._begin_close(PEER_CLOSE, echo, "closed by peer")
+            else:
+                self._answer_at_once(echo)
 
     def _peer_failed(self, failure: ProtocolError) -> None:
         """The peer broke the protocol, or was over a limit: _Fail the WebSocket Connection_ (section 7.1.7)."""
@@ -336,7 +339,10 @@ class Wsi(Straight):
         elif parser.failure is not None:
             self._move(VIOLATION)
         if self._state == FINISHING:
-            self._want_end()
+            if self._peer_close is not None and not self._output.size and self._is_read_out():
+                self._end_now()
+            else:
+                self._want_end()
 
     def stop(self) -> None:
         """The context stops, and this is no WebSocket: an idle connection ends now, an answer under way is finished."""
