@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from wsd.errors import PipeBroken
 from wsd.roled import Roled
 from wsd.stream import LOW_WATER, NoPipe
-from wsd.transport import Pipe
+from wsd.transport import Pipe, SocketPipe
 from wsd.wire import frames
-from wsd.wire.closing import DEAD, OPEN, PEER_CLOSE, PUT
+from wsd.wire.closing import DEAD, DONE, FINISHING, OPEN, PEER_CLOSE, PUT
 from wsd.wire.parser import Parser, Piece
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # What Python needs for a piece beside its payload (a tuple, a bytes object), and for what waits in the queue.
 _PIECE_BYTES: Final = 150
 _ENTRY_BYTES: Final = 40
+
+
+_last_byte: Final = bytearray(1)  # for one who sends more where nothing should come
 
 
 class Held(Roled):
@@ -105,6 +109,33 @@ class Held(Roled):
             self._forget_input()
             self._stop_clocks()
             self.set_deadline(self.budget.close_seconds)
+
+    def _is_read_out(self) -> bool:
+        """Reports whether the peer, whose Close came, has sent nothing behind it: so the connection can be closed at
+        once, and no unread input makes a reset of that, which could overtake our Close in the peer's kernel.
+
+        "The application MUST NOT send any more data frames after sending a Close frame" (5.5.1), so that nothing is
+        what comes.  Under TLS an alert does, and a client waits for the server's end (7.1.1).
+        """
+        parser = self._parser
+        if self._is_client or type(self._pipe) is not SocketPipe or (parser is not None and parser.held):
+            return False
+        try:
+            return self._pipe.receive_into(_last_byte) <= 0
+        except PipeBroken:
+            return True
+
+    def _end_now(self) -> None:
+        """All has left, and `_is_read_out`: this is the end."""
+        if self._move(DONE):
+            self._pipe.shutdown_write()  # to close alone would not tell the peer where a child has the descriptor too
+
+    def _after_close(self) -> None:
+        has_both = self._close is not None and self._peer_close is not None
+        if has_both and self._state == FINISHING and not self._output.size and self._is_read_out():
+            self._end_now()
+        else:
+            super()._after_close()
 
     # -- memory -----------------------------------------------------------------------------------------------------
 

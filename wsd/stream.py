@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from wsd import log
 from wsd.errors import PipeBroken
-from wsd.transport import ERROR, READ, WRITE, IndirectPipe, Output, Pipe, SocketPipe
+from wsd.transport import ERROR, READ, WRITE, IndirectPipe, Output, Pipe
 from wsd.wire.closing import (
     DEAD,
-    DONE,
     FINISH,
     FLUSHED,
     HTTP,
@@ -48,9 +47,6 @@ HOLD_OPEN: Final = HOLD_PLUGIN | HOLD_ROLE | HOLD_OUTPUT | HOLD_RATE
 
 # In the place of what is polled for: nothing, not even hang-ups, which no mask keeps away.
 PARKED: Final = -1
-
-
-_last_byte: Final = bytearray(1)  # for one who sends more where nothing should come
 
 
 class NoPipe:
@@ -373,31 +369,10 @@ class Stream:
             self._pipe.shutdown_write()
             self._look_at_pipe()
 
-    def _is_read_out(self) -> bool:
-        """Reports whether the peer, whose Close came, has sent nothing behind it: so the connection can be closed at
-        once, and no unread input makes a reset of that, which could overtake our Close in the peer's kernel.
-
-        "The application MUST NOT send any more data frames after sending a Close frame" (5.5.1), so that nothing is
-        what comes.  Under TLS an alert does, and a client waits for the server's end (7.1.1).
-        """
-        if self._is_client or type(self._pipe) is not SocketPipe:
-            return False
-        try:
-            return self._pipe.receive_into(_last_byte) <= 0
-        except PipeBroken:
-            return True
-
-    def _end_now(self) -> None:
-        """All has left, and `_is_read_out`: this is the end."""
-        if self._move(DONE):
-            self._pipe.shutdown_write()  # to close alone would not tell the peer where a child has the descriptor too
-
     def _say_end(self) -> None:
         """Both directions have ended, in order.  To close a plain socket says so; TLS has a word of its own for it."""
         if not self._pipe.is_direct:
             self._pipe.shutdown_write()
-
-    _is_client: bool
 
     def _waits_for_peers_end(self) -> bool:
         """Reports whether the peer is to end its stream before we do."""

@@ -339,10 +339,7 @@ class Wsi(Straight):
         elif parser.failure is not None:
             self._move(VIOLATION)
         if self._state == FINISHING:
-            if self._peer_close is not None and not self._output.size and self._is_read_out():
-                self._end_now()
-            else:
-                self._want_end()
+            self._want_end()
 
     def stop(self) -> None:
         """The context stops, and this is no WebSocket: an idle connection ends now, an answer under way is finished."""
