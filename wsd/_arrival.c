@@ -1,6 +1,6 @@
 /*
- * What a server does once for each connection that comes in, in C: accepting it, and reading the request for a WebSocket
- * that nearly every client sends.
+ * What a server does once for each connection that comes in, in C: accepting it, reading the request for a WebSocket that
+ * nearly every client sends, and ending its side.
  *
  * Optional, as wsd/_native.c is: wsd/accepting.py and wsd/wire/ordinary.py have the same functions in Python, which say
  * what each of them does, and with which the tests hold these equal.  There is no policy here: limits are arguments,
@@ -301,7 +301,22 @@ static PyObject *arrival_read_upgrade(PyObject *Py_UNUSED(module), PyObject *con
     return answer;
 }
 
-/* -- accepting ---------------------------------------------------------------------------------------------------- */
+/* -- system calls ------------------------------------------------------------------------------------------------- */
+
+/* The number of a descriptor; the kernel says what is wrong with one that is not open, or negative. */
+static int take_descriptor(PyObject *argument, int *fd)
+{
+    Py_ssize_t number = PyLong_AsSsize_t(argument);
+    if (number == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (number < INT_MIN || number > INT_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "no descriptor has such a number");
+        return -1;
+    }
+    *fd = (int)number;
+    return 0;
+}
 
 typedef union {
     struct sockaddr any;
@@ -345,25 +360,16 @@ static PyObject *arrival_accept(PyObject *Py_UNUSED(module), PyObject *const *ar
     Address peer, local;
     socklen_t peer_size = sizeof peer, local_size = sizeof local;
     PyObject *from, *to;
-    Py_ssize_t number;
-    int fd, wants_local;
+    int listener, fd, wants_local;
 
-    if (check_count("accept", count, 2) < 0) {
-        return NULL;
-    }
-    number = PyLong_AsSsize_t(arguments[0]);
-    if (number == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (number < INT_MIN || number > INT_MAX) {
-        PyErr_SetString(PyExc_OverflowError, "no descriptor has such a number");
+    if (check_count("accept", count, 2) < 0 || take_descriptor(arguments[0], &listener) < 0) {
         return NULL;
     }
     wants_local = PyObject_IsTrue(arguments[1]);
     if (wants_local < 0) {
         return NULL;
     }
-    fd = accept4((int)number, &peer.any, &peer_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    fd = accept4(listener, &peer.any, &peer_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
         return Py_BuildValue("(iOO)", -errno, Py_None, Py_None);
     }
@@ -383,6 +389,15 @@ static PyObject *arrival_accept(PyObject *Py_UNUSED(module), PyObject *const *ar
     return Py_BuildValue("(iNN)", fd, from, to);
 }
 
+static PyObject *arrival_shut_down(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    int fd;
+    if (take_descriptor(argument, &fd) < 0) {
+        return NULL;
+    }
+    return PyLong_FromLong(shutdown(fd, SHUT_WR) < 0 ? errno : 0);
+}
+
 /* -- the module --------------------------------------------------------------------------------------------------- */
 
 /* By way of void (*)(void), which a compiler that is asked to warn lets pass: CPython casts it back by the flags. */
@@ -390,6 +405,7 @@ static PyObject *arrival_accept(PyObject *Py_UNUSED(module), PyObject *const *ar
 
 static PyMethodDef methods[] = {
     {"accept", FAST(arrival_accept), METH_FASTCALL, PyDoc_STR("accept(fd, wants_local, /)")},
+    {"shut_down", arrival_shut_down, METH_O, PyDoc_STR("shut_down(fd, /)")},
     {"read_upgrade", FAST(arrival_read_upgrade), METH_FASTCALL,
      PyDoc_STR("read_upgrade(data, max_head_bytes, max_headers, max_uri_bytes, /)")},
     {NULL, NULL, 0, NULL},

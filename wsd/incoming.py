@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsd.binding import Binding, bind_hooks
+from wsd.budget import Budget
 from wsd.doors import Doors, doors_of
 from wsd.errors import PluginError
 from wsd.protocol import Peer, Protocol
@@ -29,6 +30,8 @@ class Menu:
         self.default: Binding | None = None
         self.paths: dict[str, Binding] = {}
         self.http: Binding
+        # Those of whom it serves now, who have them too, but find them by weak references.
+        self.budgets: dict[Binding, Budget] = {}
         self.tls: ServerTls | None = None
         self.doors: Doors | None = doors_of(config)
 
@@ -60,6 +63,7 @@ class Menu:
         self.static_folder = config.static_folder
         for binding in concerned:
             binding.renew_budget(self)
+        self.budgets = {binding: binding.budget_for(self) for binding in {*bindings, http}}
 
 
 def check_raw(protocol: Protocol | None) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
+from wsd.accepting import shut_down
 from wsd.errors import PipeBroken
 from wsd.syscalls import RETRY, receive, send
 
@@ -171,8 +172,7 @@ class SocketPipe:
 
     def shutdown_write(self) -> None:
         """Tell the peer that no more comes (FIN); a peer that is gone already is no error."""
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_WR)
+        shut_down(self._fd)
 
     def close(self) -> None:
         """Give the descriptor back."""

@@ -23,7 +23,7 @@ import wsd.descriptor
 import wsd.listener
 import wsd.transport
 from wsd import syscalls
-from wsd.accepting import accept
+from wsd.accepting import accept, shut_down
 from wsd.transport import close_descriptor, give_back, socket_at
 from wsd.wire.fast import parse
 
@@ -415,6 +415,18 @@ def _accept(schedule: Schedule, fd: int, wants_local: bool) -> tuple[int, Any, A
         return -(error.errno or errno.EIO), None, None
 
 
+def _shut_down(schedule: Schedule, fd: int) -> int:
+    """`wsd.accepting.shut_down`, likewise."""
+    sock = schedule.socket_of(fd)
+    if sock is None:
+        return shut_down(fd)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
 def _close(schedule: Schedule, fd: int) -> None:
     """`wsd.transport.close_descriptor`, likewise."""
     sock = schedule.socket_of(fd)
@@ -460,6 +472,7 @@ def in_charge(schedule: Schedule) -> Iterator[None]:
         stack.enter_context(mock.patch.object(wsd.transport, "receive", partial(_receive, schedule)))
         stack.enter_context(mock.patch.object(wsd.transport, "send", partial(_send, schedule)))
         stack.enter_context(mock.patch.object(wsd.listener, "accept", partial(_accept, schedule)))
+        stack.enter_context(mock.patch.object(wsd.transport, "shut_down", partial(_shut_down, schedule)))
         for module in (wsd.listener, wsd.transport):
             stack.enter_context(mock.patch.object(module, "close_descriptor", partial(_close, schedule)))
         stack.enter_context(

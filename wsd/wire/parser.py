@@ -47,6 +47,7 @@ _CONTROL: Final = 0x08
 # Indexed by opcode.  Section 5.2: 3-7 and B-F are reserved; "If an unknown opcode is received, the receiving endpoint
 # MUST _Fail the WebSocket Connection_".
 _KNOWN: Final = tuple(opcode in (0, 1, 2, 8, 9, 10) for opcode in range(16))
+_FIN_CLOSE: Final = FIN | CLOSE_FRAME
 _LONGEST: Final = (1 << 63) - 1  # "the most significant bit MUST be 0"
 _new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 
@@ -178,6 +179,15 @@ class Parser:
             at = parse(data, size, self.bound, size, pieces)
             if at == size:
                 return pieces
+            # Nearly always what is no plain message is the Close at the end.
+            length = size - at - 6
+            if (
+                data[at] == _FIN_CLOSE
+                and 0 <= length <= MAX_CONTROL_BYTES
+                and data[at + 1] == MASKED + length
+                and self._take_close(data[at:])
+            ):
+                return pieces
         if self.failure is None and self.close is None:
             self._room = INFLATE_BYTES
             try:
@@ -197,6 +207,15 @@ class Parser:
                 self._message or self._remaining or self._stash or self._is_skipping or self.failure or self.close
             )
         return pieces
+
+    def _take_close(self, data: bytes | memoryview) -> bool:
+        """Take a whole Close frame; reports whether there is nothing wrong with what it says."""
+        try:
+            self.close = parse_close(mask(data[6:], bytes(data[2:6])))
+        except ProtocolError:
+            return False  # it goes the way of all others
+        self.is_plain = False
+        return True
 
     def _parse(self, data: bytes | memoryview, at: int, pieces: list[Piece]) -> None:
         """Everything but plain frames: one pass over what one read brought, from index `at`."""
