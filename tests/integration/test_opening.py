@@ -253,13 +253,13 @@ def test_an_ordinary_request_gets_both_ways_the_same(name: str, monkeypatch: pyt
             "auth": Auth(token_argument="token"),
             "protocols": ["notes", "plain"],
         }
-        with logged(log.INFO | log.ERR) as lines, running([protocol, Plain()], listen=listen) as server:
+        with logged(log.INFO) as lines, running([protocol, Plain()], listen=listen) as server:
             with Client(server.port) as client:
                 client.send(data)
                 if "close" in name:
                     client.shut_down_writing()
                 heard = re.sub(rb"Date: [^\r]*|(?<=:)[0-9]{4,5}\b", b"", client.receive_end())
-            wait_until(lambda: server.context.wsi_count == 0)
+            wait_until(lambda: server.call(lambda: server.context.wsi_count) == 0)
             counters = server.context.counters.as_dict()
             del counters["turns"]
             said = [re.sub(r":[0-9]{2,}", "", line) for line in lines if "listening" not in line]
@@ -274,4 +274,4 @@ def test_an_ordinary_request_gets_both_ways_the_same(name: str, monkeypatch: pyt
     short, long = played
     for one, other in zip(short, long, strict=True):
         assert one == other
-    assert short[0]
+    assert short[0] or answer == "close"
