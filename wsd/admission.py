@@ -44,7 +44,7 @@ class Admission:
         self._addresses = Addresses()
         self._is_counting = False  # addresses; with no limit on them they are not even looked at
         self._unfinished: Unfinished[Wsi] = Unfinished()
-        self._most = _FEW  # of them; `has_room` says how many it is now
+        self._most = _FEW  # of them when the next one has come; `has_room` says how many that is
         self._timer: Timer | None = None  # when the oldest handshake has to make room
 
     @property
@@ -117,8 +117,12 @@ class Admission:
 
     def has_room(self) -> bool:
         """Reports whether one more may begin its handshake; if not, accepting pauses until one may."""
+        count = len(self._unfinished)
+        if count < _FEW and count < self._context.limits.max_handshakes:  # nearly always, and the rest is dearer
+            self._most = count + 1
+            return True
         self._most = most = self.most_handshakes
-        return len(self._unfinished) < most or self._can_make_room()
+        return count < most or self._can_make_room()
 
     def _can_make_room(self) -> bool:
         """Reports whether the oldest handshake has had time enough, so that a newcomer may take its place."""

@@ -20,7 +20,7 @@ from wsd.raw import Raw
 from wsd.transport import PeekPipe, SocketPipe
 from wsd.upgrade import choose_ordinary, negotiate
 from wsd.wire.http import Request
-from wsd.wire.ordinary import Ordinary, read_upgrade
+from wsd.wire.ordinary import Said, read_upgrade
 from wsd.wire.proxy import ProxyReader
 
 if TYPE_CHECKING:
@@ -65,21 +65,22 @@ class Newcomer:
         """Take what was read."""
         budget = self.wsi.budget
         said = read_upgrade(data, budget.max_head_bytes, budget.max_headers, budget.max_uri_bytes)
-        if said is None or not self._upgrade(data, Ordinary._make(said)):
+        if said is None or not self._upgrade(data, said):
             self._become_http().receive(data)
 
     def _become_http(self) -> Http1:
         self.wsi.role = role = Http1(self.wsi, has_begun=True)
         return role
 
-    def _upgrade(self, data: bytes, said: Ordinary) -> bool:
+    def _upgrade(self, data: bytes, said: Said) -> bool:
         """Act on an ordinary request for a WebSocket; reports whether that was possible here."""
         wsi, menu = self.wsi, self.wsi.menu
         if menu is None or menu.doors is not None or log.shown & log.HEADER:
             return False
-        if "?" in said.target and takes_tokens(menu):
+        end, target, _, _, _, _, _ = said
+        if "?" in target and takes_tokens(menu):
             return False
-        request = Request(data[: said.end])
+        request = Request(data[:end])
         request.keep_when_parsed()
         chosen = choose_ordinary(wsi, request, said)
         if chosen is None or not is_open(wsi, chosen.binding):
@@ -95,7 +96,7 @@ class Newcomer:
         if agreed is not None:  # else a hook has called `wsi.close()`
             request.keep_parsed(False)
             binding, subprotocol, compression, settings, head = agreed
-            wsi.upgrade(binding, request, subprotocol, head, data[said.end :], compression, settings)
+            wsi.upgrade(binding, request, subprotocol, head, data[end:], compression, settings)
         return True
 
     def writable(self) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from wsd.binding import Binding
     from wsd.wire.http import Request
-    from wsd.wire.ordinary import Ordinary
+    from wsd.wire.ordinary import Said
     from wsd.wsi import Wsi
 
 # How long a client should wait that was refused because the daemon stops; a restart takes about as long.
@@ -70,7 +70,7 @@ def choose(wsi: Wsi, request: Request) -> Chosen:
     return Chosen(asked, *choose_subprotocol(asked, request.path, menu.bindings, menu.paths, menu.default))
 
 
-def choose_ordinary(wsi: Wsi, request: Request, said: Ordinary) -> Chosen | None:
+def choose_ordinary(wsi: Wsi, request: Request, said: Said) -> Chosen | None:
     """`choose`, for a request that was read by `read_upgrade`; None: `choose` has to say.
 
     Nothing has changed then, and nobody was told.

@@ -13,7 +13,7 @@ from tests.support.arrival import ORDINARY, OTHERS, TWINS, head, require_arrival
 from wsd.errors import HandshakeError
 from wsd.wire.handshake import check_upgrade, encode_101, encode_plain_101
 from wsd.wire.http import MAX_HEAD_BYTES, MAX_HEADERS, MAX_URI_BYTES, HeadReader, Request
-from wsd.wire.ordinary import Ordinary
+from wsd.wire.ordinary import Said
 
 _LISTS = re.compile(rb"(?<=\n)sec-websocket-(?:protocol|extensions):[^\r]*\r\n", re.IGNORECASE)
 LIMITS = (MAX_HEAD_BYTES, MAX_HEADERS, MAX_URI_BYTES)
@@ -24,7 +24,7 @@ def functions(request: pytest.FixtureRequest) -> Any:
     return TWINS if request.param == "in Python" else require_arrival()
 
 
-def long_way(data: bytes, limits: tuple[int, int, int] = LIMITS) -> tuple[Ordinary, bytes] | None:
+def long_way(data: bytes, limits: tuple[int, int, int] = LIMITS) -> tuple[Said, bytes] | None:
     """What the long way makes of the request for a WebSocket at the front of `data`, and what is behind it; None: it
     is refused, or has not come whole.  What the lists in it hold is not looked at."""
     try:
@@ -38,7 +38,7 @@ def long_way(data: bytes, limits: tuple[int, int, int] = LIMITS) -> tuple[Ordina
     assert (request.method, request.http_version) == ("GET", "1.1")
     values = [headers.get_all(f"Sec-WebSocket-{name}") for name in ("Protocol", "Extensions")]
     origin, subprotocols, extensions = (found[0] if found else None for found in (headers.get_all("Origin"), *values))
-    said = Ordinary(len(request.raw), request.target, request.host, asked.key, origin, subprotocols, extensions)
+    said = (len(request.raw), request.target, request.host, asked.key, origin, subprotocols, extensions)
     return said, behind
 
 
@@ -47,7 +47,7 @@ def long_way(data: bytes, limits: tuple[int, int, int] = LIMITS) -> tuple[Ordina
 def test_an_ordinary_one_is_read_as_the_long_way_reads_it(functions: Any, data: bytes, behind: bytes) -> None:
     said = functions.read_upgrade(data + behind, *LIMITS)
     assert said is not None
-    assert (Ordinary._make(said), behind) == long_way(data + behind)
+    assert (said, behind) == long_way(data + behind)
     assert said[0] == len(data)
 
 
@@ -101,7 +101,7 @@ def test_whatever_is_changed_in_one(
     said = TWINS.read_upgrade(data, *limits)
     assert require_arrival().read_upgrade(data, *limits) == said
     if said is not None:
-        assert long_way(data, limits) == (Ordinary._make(said), data[said[0] :])
+        assert long_way(data, limits) == (said, data[said[0] :])
 
 
 @pytest.mark.parametrize(

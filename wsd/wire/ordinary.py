@@ -8,7 +8,7 @@ and says what is wrong.  What is read here, the long way would read the same; th
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from wsd.wire.headers import TOKEN
 
@@ -33,29 +33,18 @@ _NAMES: Final = frozenset(
 )
 
 
-class Ordinary(NamedTuple):
-    """What a valid request for a WebSocket says; the values of headers as they were sent, None: there is none."""
-
-    end: int
-    """Where its head ends."""
-    target: str
-    host: str
-    key: str
-    origin: str | None
-    subprotocols: str | None
-    extensions: str | None
+Said = tuple[int, str, str, str, str | None, str | None, str | None]
+"""What a valid request for a WebSocket says: where its head ends, its target, and the values of Host,
+Sec-WebSocket-Key, Origin, Sec-WebSocket-Protocol and Sec-WebSocket-Extensions as they were sent, None where there is
+none.  A plain tuple: one is made for each connection, and a class with names costs four times as much to make."""
 
 
-def read_upgrade_in_python(
-    data: bytes, max_head_bytes: int, max_headers: int, max_uri_bytes: int, /
-) -> tuple[int, str, str, str, str | None, str | None, str | None] | None:
+def read_upgrade_in_python(data: bytes, max_head_bytes: int, max_headers: int, max_uri_bytes: int, /) -> Said | None:
     """Read an ordinary request for a WebSocket from the front of `data`; None: it is none.
 
     Ordinary is one that has come whole and is within the limits: GET, a path, HTTP/1.1; one Host, a name or an IPv4
     address; one Upgrade, Connection, Sec-WebSocket-Key and Sec-WebSocket-Version, which say what they should; at most
     one Origin, Sec-WebSocket-Protocol and Sec-WebSocket-Extensions, which nobody has looked at; and no body.
-
-    Answers the fields of `Ordinary`.
 
     Raises:
         ValueError: a negative limit.
@@ -109,4 +98,4 @@ try:
 except ImportError:
     read_upgrade = read_upgrade_in_python
 
-__all__ = ["Ordinary", "read_upgrade", "read_upgrade_in_python"]
+__all__ = ["Said", "read_upgrade", "read_upgrade_in_python"]
