@@ -1,7 +1,7 @@
 """The optional extensions; everything else is in pyproject.toml.
 
-Where they cannot be compiled (no compiler, or no headers of Python) the install succeeds without them, and wsd runs on the
-Python twins of its functions; `wsd --version` says which.
+Where they cannot be compiled (no compiler, or no headers of Python) the install succeeds without them, and wsd runs on
+the Python twins of their functions; `wsd --version` says which.
 """
 
 from setuptools import Extension, setup
