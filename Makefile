@@ -22,8 +22,8 @@ RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 # What has to be installed anew when it changes; the extension is compiled at the install.
-NATIVE_SOURCES := $(wildcard wsd/_*.c)
-INSTALLED := pyproject.toml setup.py $(NATIVE_SOURCES) wsd/_native.h
+NATIVE_SOURCES := $(filter-out wsd/_arrival.c,$(wildcard wsd/_*.c))
+INSTALLED := pyproject.toml setup.py $(wildcard wsd/_*.c) wsd/_native.h
 # What npm writes when it is done: Node's ws library, a peer in tests/interop.
 NODE_STAMP := tests/interop/node/node_modules/.package-lock.json
 SOURCES := wsd plugins tests docs bench
@@ -121,7 +121,8 @@ unit-O: $(DEV_STAMP)
 # In a copy of what it takes, so that the extension that everything else runs on stays as it is.  All memory comes from
 # malloc, since AddressSanitizer sees the ends of nothing else; what the interpreter itself never frees is no leak.
 NATIVE := build/native
-NATIVE_TESTS := $(foreach name,native compiled spread straight tls twin mask syscalls parser*,tests/unit/test_$(name).py)
+NATIVE_TESTS := $(foreach name,native compiled spread straight tls twin mask syscalls parser* accepting ordinary,\
+  tests/unit/test_$(name).py)
 NATIVE_WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wcast-qual -Wcast-align \
   -Wwrite-strings -Wformat=2 -Wundef -Wvla -Werror
 NATIVE_CFLAGS := -std=c11 -D_GNU_SOURCE -fPIC -g $(NATIVE_WARNINGS)
@@ -131,19 +132,20 @@ check-native: $(DEV_STAMP)
 	@command -v $(CC) >/dev/null || { echo "$(CC) is not there: apt-get install gcc libc6-dev" >&2; exit 1; }
 	@rm -rf $(NATIVE) && install -d $(NATIVE)
 	@cp -r --parents wsd tests/__init__.py tests/conftest.py tests/support tests/unit tests/fuzz pyproject.toml $(NATIVE)
-	@rm -f $(NATIVE)/wsd/_native*.so
+	@rm -f $(NATIVE)/wsd/_*.so
 	@echo "compiling: warnings are errors"
 	@include=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	suffix=$$($(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))'); \
-	for source in $(NATIVE_SOURCES); do \
+	for source in wsd/_*.c; do \
 	  $(CC) $(NATIVE_CFLAGS) -O3 -isystem "$$include" -c $$source -o $(NATIVE)/optimized.o || exit 1; \
 	done && \
-	$(CC) $(NATIVE_CFLAGS) -O1 $(SANITIZERS) -isystem "$$include" -shared $(NATIVE_SOURCES) -o $(NATIVE)/wsd/_native$$suffix
+	$(CC) $(NATIVE_CFLAGS) -O1 $(SANITIZERS) -isystem "$$include" -shared $(NATIVE_SOURCES) -o $(NATIVE)/wsd/_native$$suffix && \
+	$(CC) $(NATIVE_CFLAGS) -O1 $(SANITIZERS) -isystem "$$include" -shared wsd/_arrival.c -o $(NATIVE)/wsd/_arrival$$suffix
 	@echo "tests and $(SECONDS) s of fuzzing with AddressSanitizer and UndefinedBehaviorSanitizer"
 	@cd $(NATIVE) && export LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=. && \
 	$(abspath $(PY)) -m pytest --quiet -p no:cacheprovider $(NATIVE_TESTS) && \
-	$(abspath $(PY)) tests/fuzz/fuzz_native.py $(SECONDS) && $(abspath $(PY)) tests/fuzz/fuzz_parser.py $(SECONDS)
+	for name in native ordinary parser; do $(abspath $(PY)) tests/fuzz/fuzz_$$name.py $(SECONDS) || exit 1; done
 
 integration: $(DEV_STAMP)
 	@$(PY) $(PYTEST) tests/integration
@@ -199,7 +201,7 @@ format: $(DEV_STAMP)
 	@$(PY) -m ruff format --quiet $(SOURCES)
 
 clean:
-	rm -rf $(VENV) $(VENV)-3.* $(dir $(NODE_STAMP)) build bench/build dist *.egg-info htmlcov .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache wsd/_native*.so
+	rm -rf $(VENV) $(VENV)-3.* $(dir $(NODE_STAMP)) build bench/build dist *.egg-info htmlcov .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache wsd/_*.so
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- installing -------------------------------------------------------------------------------------------------------

@@ -153,6 +153,23 @@ def hide_tokens(request: Request, menu: Menu | None) -> tuple[Request, dict[str,
     return shown, tokens
 
 
+def takes_tokens(menu: Menu) -> bool:
+    """Reports whether some URL argument carries tokens on that listener."""
+    return next(_token_arguments(menu), None) is not None
+
+
+def is_open(wsi: Wsi, binding: Binding) -> bool:
+    """Reports whether nobody wants to know who asks for what `binding` serves, so that `identify` would answer None."""
+    menu = wsi.menu
+    assert menu is not None  # only a server's wsi gets requests
+    if binding.verifies:
+        return False
+    try:
+        return not wsi.context.gate.access(menu.config.auth, binding.auth).has_files
+    except ConfigError:
+        return False
+
+
 def _token_arguments(menu: Menu) -> Iterator[str]:
     """Of the listener itself and of each protocol there, whomever the request is for: it may ask wrongly."""
     tables: Iterable[Auth | ProtocolAuth | None] = (

@@ -7,7 +7,7 @@ has no connection and its rate has recovered, and under a flood from very many t
 from __future__ import annotations
 
 import ipaddress
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 __all__ = ["MAX_REMEMBERED", "Addresses", "Unfinished", "limited_part"]
 
@@ -124,25 +124,19 @@ def limited_part(address: str) -> str | None:
     return f"{ipaddress.IPv6Address(int(found) >> _SUBSCRIBER_BITS << _SUBSCRIBER_BITS)}/{_SUBSCRIBER_BITS}"
 
 
-class Unfinished(Generic[Who]):
-    """Connections that have not finished their handshake, the oldest first."""
+class Unfinished(dict[Who, float]):
+    """Connections that have not finished their handshake, the oldest first, each with when it began."""
 
-    __slots__ = ("_since",)
-
-    def __init__(self) -> None:
-        self._since: dict[Who, float] = {}
-
-    def __len__(self) -> int:
-        return len(self._since)
+    __slots__ = ()
 
     def begin(self, who: Who, now: float) -> None:
         """A connection has come in."""
-        self._since[who] = now
+        self[who] = now
 
     def end(self, who: Who) -> bool:
         """Its handshake is done, or it is gone; reports whether it was among them."""
-        return self._since.pop(who, None) is not None
+        return self.pop(who, None) is not None
 
     def oldest(self) -> tuple[Who, float]:
         """Who began first, and when.  There is one."""
-        return next(iter(self._since.items()))
+        return next(iter(self.items()))

@@ -44,12 +44,15 @@ class Admission:
         self._addresses = Addresses()
         self._is_counting = False  # addresses; with no limit on them they are not even looked at
         self._unfinished: Unfinished[Wsi] = Unfinished()
+        self._most = _FEW  # of them when the next one has come; `has_room` says how many that is
         self._timer: Timer | None = None  # when the oldest handshake has to make room
 
     @property
     def most_handshakes(self) -> int:
         """Connections that may be in their handshake."""
-        return min(self._context.limits.max_handshakes, max(_FEW, self._context.max_connections // 2))
+        context = self._context
+        most, half = context.limits.max_handshakes, context.max_connections // 2
+        return most if most <= _FEW or most <= half else max(_FEW, half)
 
     @property
     def handshakes(self) -> int:
@@ -90,9 +93,9 @@ class Admission:
 
     def begin(self, wsi: Wsi) -> None:
         """A connection has come in, and its handshake begins; at the limit the oldest makes room for it."""
-        context = self._context
-        self._unfinished.begin(wsi, context.now)
-        if len(self._unfinished) <= self.most_handshakes:
+        context, unfinished = self._context, self._unfinished
+        unfinished[wsi] = context.now
+        if len(unfinished) <= self._most:
             return
         oldest, _ = self._unfinished.oldest()
         self._unfinished.end(oldest)
@@ -102,17 +105,24 @@ class Admission:
 
     def done(self, wsi: Wsi) -> None:
         """Its handshake is done; said again, it changes nothing."""
-        if self._unfinished.end(wsi):
+        if self._unfinished.pop(wsi, None) is not None:
             self._resume()
 
     def left(self, wsi: Wsi) -> None:
         """A connection is gone; called by the reaper, for those that never came in as well."""
-        self.done(wsi)
-        self.forget(wsi.number)
+        if self._unfinished:
+            self.done(wsi)
+        if self._is_counting:
+            self.forget(wsi.number)
 
     def has_room(self) -> bool:
         """Reports whether one more may begin its handshake; if not, accepting pauses until one may."""
-        return len(self._unfinished) < self.most_handshakes or self._can_make_room()
+        count = len(self._unfinished)
+        if count < _FEW and count < self._context.limits.max_handshakes:  # nearly always, and the rest is dearer
+            self._most = count + 1
+            return True
+        self._most = most = self.most_handshakes
+        return count < most or self._can_make_room()
 
     def _can_make_room(self) -> bool:
         """Reports whether the oldest handshake has had time enough, so that a newcomer may take its place."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from wsd import log, ties
 from wsd.config import Listen
 from wsd.descriptor import DescriptorPipe, name_of
-from wsd.http1 import Http1
 from wsd.incoming import Menu, peer_of
+from wsd.opening import Newcomer
 from wsd.protocol import Peer, Protocol
 from wsd.raw import Raw
 from wsd.transport import Pipe, SocketPipe, prepare
@@ -42,7 +42,7 @@ def adopt_socket(
     menu.serve([binding], context.protocol_0)
     wsi = Wsi(context, menu.http, SocketPipe(sock), peer, local, context.next_number(), is_client=False)
     wsi.menu, wsi.budget = menu, menu.http.budget_for(menu)
-    wsi.role = Http1(wsi)
+    wsi.role = Newcomer(wsi)
     context.add_wsi(wsi)
     ties.tie(wsi, parent)
     return wsi

@@ -1,7 +1,7 @@
 """What a connection holds: pieces that were not delivered, the message so far, what waits to be sent.
 
-Owns the counting of it, for the context's memory account, and how all of it is let go.  Must not know how input is read
-and handed out; `Wsi` is built on it.
+Owns the counting of it, for the context's memory account, how all of it is let go, and the quick end of one that holds
+nothing.  Must not know how input is read and handed out; `Wsi` is built on it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from wsd.errors import PipeBroken
 from wsd.roled import Roled
 from wsd.stream import LOW_WATER
+from wsd.transport import SocketPipe
 from wsd.wire import frames
-from wsd.wire.closing import DEAD, OPEN
+from wsd.wire.closing import DEAD, DONE, FINISHING, OPEN, PEER_CLOSE, PUT
 from wsd.wire.parser import Parser, Piece
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 # What Python needs for a piece beside its payload (a tuple, a bytes object), and for what waits in the queue.
 _PIECE_BYTES: Final = 150
 _ENTRY_BYTES: Final = 40
+
+
+_last_byte: Final = bytearray(1)  # for one who sends more where nothing should come
 
 
 class Held(Roled):
@@ -73,6 +78,51 @@ class Held(Roled):
         over = meter.count_piece(size, final, self.context.now)
         if over is not None:
             self._slow_down(over)
+
+    def _has_to_say(self) -> bool:
+        """Reports whether something is to leave before our Close."""
+        return bool(self._output.size or self._queue or self._pong is not None or (self._is_asked and self._owed))
+
+    def _answer_at_once(self, close: tuple[int, str]) -> None:
+        """Hot: the peer's Close came, and nothing is left to send or to read: answer it, and that was it."""
+        self._move(PEER_CLOSE)
+        self._close = close
+        self._why = self._why or "closed by peer"
+        self._put_frame(frames.FIN | frames.CLOSE_FRAME, frames.encode_close(*close))
+        self._flush()
+        if not self._output.size:
+            self._end_now()
+        elif self._move(PUT):  # the kernel takes none now
+            self._forget_input()
+            self._stop_clocks()
+            self.set_deadline(self.budget.close_seconds)
+
+    def _is_read_out(self) -> bool:
+        """Reports whether the peer, whose Close came, has sent nothing behind it: so the connection can be closed at
+        once, and no unread input makes a reset of that, which could overtake our Close in the peer's kernel.
+
+        "The application MUST NOT send any more data frames after sending a Close frame" (5.5.1), so that nothing is
+        what comes.  Under TLS an alert does, and a client waits for the server's end (7.1.1).
+        """
+        parser = self._parser
+        if self._is_client or type(self._pipe) is not SocketPipe or (parser is not None and parser.held):
+            return False
+        try:
+            return self._pipe.receive_into(_last_byte) <= 0
+        except PipeBroken:
+            return True
+
+    def _end_now(self) -> None:
+        """All has left, and `_is_read_out`: this is the end."""
+        if self._move(DONE):
+            self._pipe.shutdown_write()  # to close alone would not tell the peer where a child has the descriptor too
+
+    def _after_close(self) -> None:
+        has_both = self._close is not None and self._peer_close is not None
+        if has_both and self._state == FINISHING and not self._output.size and self._is_read_out():
+            self._end_now()
+        else:
+            super()._after_close()
 
     # -- memory -----------------------------------------------------------------------------------------------------
 

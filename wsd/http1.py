@@ -86,7 +86,7 @@ class Http1:
         "wsi",
     )
 
-    def __init__(self, wsi: Wsi) -> None:
+    def __init__(self, wsi: Wsi, *, has_begun: bool = False) -> None:
         budget = wsi.budget
         self.wsi = wsi
         self.state = State.HEAD
@@ -105,8 +105,8 @@ class Http1:
         self._eof = False  # the peer has sent its last byte
         self._paused = False
         self._writing = False  # inside on_http_writeable
-        # From accept to the end of the head, however slowly the bytes drip (slowloris).
-        wsi.set_deadline(wsi.budget.handshake_seconds)
+        if not has_begun:  # from accept to the end of the head, however slowly the bytes drip (slowloris)
+            wsi.set_deadline(budget.handshake_seconds)
 
     @property
     def _headers(self) -> tuple[tuple[str, str], ...]:
@@ -151,10 +151,10 @@ class Http1:
     def timed_out(self) -> None:
         """Hang up on a peer that was too slow, with a word if it had begun a request."""
         if self._identification is not None:
-            self._refuse(unavailable())
+            self.refuse(unavailable())
         elif self.state is State.BODY or not self._reader.is_empty:
             option = "body_seconds" if self.state is State.BODY else "handshake_seconds"
-            self._refuse(HandshakeError(408, "the request took too long", option=option))
+            self.refuse(HandshakeError(408, "the request took too long", option=option))
         else:
             has_asked = self.wsi.request is not None  # then it was idle between requests, as it may be
             if not has_asked:
@@ -166,7 +166,7 @@ class Http1:
         if self.state is State.HEAD and self._reader.is_empty:
             self._finish()
         elif self._identification is not None:
-            self._refuse(stopping())
+            self.refuse(stopping())
 
     def close_asked(self) -> None:
         """Somebody called `wsi.close()`: what was put still leaves."""
@@ -208,7 +208,7 @@ class Http1:
                 else:
                     self._take_body(data)
             except HandshakeError as error:
-                self._refuse(error)
+                self.refuse(error)
         if self._eof and self.state in (State.HEAD, State.BODY):
             self._finish()
         else:
@@ -254,7 +254,7 @@ class Http1:
                     raise refusal
                 self._go_on(go_on)
             except HandshakeError as error:
-                self._refuse(error)
+                self.refuse(error)
             self._advance()
 
         self._identification = identify(self.wsi, binding, request, self._tokens, settled)
@@ -466,7 +466,7 @@ class Http1:
         if close is not None:
             self.wsi.call("close() of the body's iterator", close)
 
-    def _refuse(self, error: HandshakeError) -> None:
+    def refuse(self, error: HandshakeError) -> None:
         """Answer with an error page and close."""
         wsi, request = self.wsi, self.wsi.request
         if wsi.is_closing:

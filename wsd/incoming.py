@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsd.binding import Binding, bind_hooks
+from wsd.budget import Budget
 from wsd.doors import Doors, doors_of
 from wsd.errors import PluginError
 from wsd.protocol import Peer, Protocol
@@ -29,6 +30,8 @@ class Menu:
         self.default: Binding | None = None
         self.paths: dict[str, Binding] = {}
         self.http: Binding
+        # Those of whom it serves now, who have them too, but find them by weak references.
+        self.budgets: dict[Binding, Budget] = {}
         self.tls: ServerTls | None = None
         self.doors: Doors | None = doors_of(config)
 
@@ -60,6 +63,7 @@ class Menu:
         self.static_folder = config.static_folder
         for binding in concerned:
             binding.renew_budget(self)
+        self.budgets = {binding: binding.budget_for(self) for binding in {*bindings, http}}
 
 
 def check_raw(protocol: Protocol | None) -> None:
@@ -77,8 +81,10 @@ def check_raw(protocol: Protocol | None) -> None:
 def peer_of(address: object) -> Peer:
     """An address as `accept` and `getsockname` give it."""
     if isinstance(address, tuple):
-        host = str(address[0])
-        return Peer(host.removeprefix("::ffff:") if "." in host else host, int(address[1]))
+        host = address[0]
+        if host.startswith("::ffff:") and "." in host:
+            host = host[7:]
+        return Peer(host, address[1])
     if isinstance(address, str) and address:
         # A peer may bind its socket to a file `10.0.0.1`: that must not be taken for an address.
         return Peer(address if "/" in address else f"./{address}", 0)

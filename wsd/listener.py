@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wsd import faults, log
+from wsd.accepting import Address, accept
 from wsd.doors import doors_of
 from wsd.errors import EXIT_CONFIG, StartError
 from wsd.incoming import Menu, peer_of
 from wsd.opening import Opening, begin
 from wsd.protocol import Peer, Protocol
-from wsd.transport import READ, SocketPipe, error_of, give_back, prepare
+from wsd.syscalls import RETRY
+from wsd.transport import READ, SocketPipe, bequeath, close_descriptor, error_of
 from wsd.wsi import Wsi
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ _GONE: Final = frozenset(
 
 # The system has no more to give; trying at once again would spin at 100 % CPU, as the original did.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_IP_TRANSPARENT: Final = 19  # ip(7); the module `socket` does not name it
+
 _EXHAUSTED_SECONDS: Final = 0.1  # libwebsockets parks accept for as long
 
 
@@ -71,8 +75,9 @@ class Listener(Menu):
         self._is_unix = sock.family == socket.AF_UNIX
         self._inode = _inode(config.unix) if self._is_unix else None
         self.sockname = _sockname(sock)
-        self._local = peer_of(sock.getsockname())  # our end of the last connection
+        self._local = _local_of(sock)
         self._mask = READ
+        bequeath(sock, context.keepalive)
 
     def reconfigure(
         self,
@@ -84,6 +89,7 @@ class Listener(Menu):
         """Serve something else to the connections that come from now on; the socket stays."""
         self.config = config
         self.doors = doors_of(config)
+        bequeath(self._sock, self.context.keepalive)  # a reload may have brought another one
         self._use_tls(tls)
         self.serve(self.context.bindings_of(protocols), self.context.http_binding(http))
 
@@ -122,55 +128,47 @@ class Listener(Menu):
         """The selector has connections for us."""
         if mask & select.EPOLLERR:
             log.err("listener %s: %s", self.sockname, os.strerror(error_of(self._sock)))
+        fd, has_room, wants_local = self._sock.fileno(), self.context.admission.has_room, self._local is None
         for _ in range(ACCEPTS_PER_TURN):
-            if not self._mask or not self.context.admission.has_room():
+            if not self._mask or not has_room():
                 return
-            try:
-                sock, address = self._sock.accept()
-            except BlockingIOError:
+            accepted, address, local = accept(fd, wants_local)
+            if accepted >= 0:
+                self._accepted(accepted, address, local)
+            elif -accepted in _GONE:
+                continue
+            else:
+                if -accepted not in RETRY:
+                    self._accept_failed(-accepted)
                 return
-            except OSError as error:
-                if error.errno in _GONE:
-                    continue
-                self._accept_failed(error)
-                return
-            self._accepted(sock, address)
 
-    def _accept_failed(self, error: OSError) -> None:
+    def _accept_failed(self, number: int) -> None:
         """No descriptor to be had, or worse: wait a little, whatever it is."""
         self.context.pause_accepting(_EXHAUSTED_SECONDS)
         if _warnings.allow(self.sockname, self.context.now) is not None:
-            level = log.WARN if error.errno in _EXHAUSTED else log.ERR
-            log.log(level, "listener %s: cannot accept: %s; trying again", self.sockname, error.strerror)
+            level = log.WARN if number in _EXHAUSTED else log.ERR
+            log.log(level, "listener %s: cannot accept: %s; trying again", self.sockname, os.strerror(number))
 
-    def _accepted(self, sock: socket.socket, address: object) -> None:
+    def _accepted(self, fd: int, address: Address | None, ours: Address | None) -> None:
         context = self.context
         context.counters.accepted += 1
         peer = peer_of(address)
-        try:
-            local = peer_of(sock.getsockname())
-            if local == self._local:
-                local = self._local  # most find us at the same address: it is kept once
-            else:
-                self._local = local
-            prepare(sock, context.keepalive)
-        except OSError:
-            give_back(sock)  # reset between accept and here
-            return
+        local = self._local or peer_of(ours)
         number = context.next_number()
         if not self._may_begin(number, peer):
-            give_back(sock)
+            close_descriptor(fd)
             return
         self.count += 1
         binding = self.http
         if self.config.accept == "raw":
             assert self.default is not None  # `serve` has seen to it
             binding = self.default
-        wsi = Wsi(context, binding, SocketPipe(sock), peer, local, number, self)
+        pipe = SocketPipe(fd)
+        wsi = Wsi(context, binding, pipe, peer, local, number, self)
         context.add_wsi(wsi)
         context.admission.begin(wsi)
         if self.tls is not None or (self.doors is not None and self.doors.has_proxy_protocol):
-            Opening(wsi, sock, self).begin()
+            Opening(wsi, pipe.sock, self).begin()
         else:
             begin(wsi, self)
 
@@ -264,6 +262,16 @@ def server_tls(config: Listen, file: str = "", key: str = "tls") -> ServerTls | 
 
 def _sockname(sock: socket.socket) -> str:
     return str(peer_of(sock.getsockname()))
+
+
+def _local_of(sock: socket.socket) -> Peer | None:
+    """Our end of all connections that come in by a listening socket; None: they differ, so each has to be asked."""
+    name = peer_of(sock.getsockname())
+    if sock.family == socket.AF_UNIX:
+        return name
+    # With IP_TRANSPARENT a socket also gets what was sent to other addresses than its own.
+    is_one = sock.family == socket.AF_INET and not sock.getsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT)
+    return name if is_one and name.address != "0.0.0.0" else None
 
 
 def _inode(path: str) -> tuple[int, int] | None:

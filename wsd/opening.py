@@ -11,19 +11,22 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from wsd import log
+from wsd.access import is_open, takes_tokens
 from wsd.doors import set_peer
 from wsd.errors import HandshakeError, ProxyError
 from wsd.http1 import Http1
 from wsd.protocol import Peer
 from wsd.raw import Raw
 from wsd.transport import PeekPipe, SocketPipe
+from wsd.upgrade import choose_ordinary, negotiate
+from wsd.wire.http import Request
+from wsd.wire.ordinary import Said, read_upgrade
 from wsd.wire.proxy import ProxyReader
 
 if TYPE_CHECKING:
     from wsd.incoming import Menu
     from wsd.listener import Listener
     from wsd.tls import TlsPipe
-    from wsd.wire.http import Request
     from wsd.wsi import Wsi
 
 # How every HTTP method in use begins, and no TLS record: its first byte is its type, 22 for a handshake (RFC 8446 5.1).
@@ -40,7 +43,92 @@ def begin(wsi: Wsi, menu: Menu) -> None:
         else:
             wsi.abort("Session raised")
     else:
-        wsi.role = Http1(wsi)
+        wsi.role = Newcomer(wsi)
+
+
+class Newcomer:
+    """The role of one from which HTTP is expected, until its first bytes are there.
+
+    Nearly always they are the whole of an ordinary request for a WebSocket, which is read in one call, and answered
+    right away.  What they are otherwise is for `Http1`, which becomes the role and begins with them: it does the same
+    and everything else, at four times the cost.
+    """
+
+    __slots__ = ("wsi",)
+
+    def __init__(self, wsi: Wsi) -> None:
+        self.wsi = wsi
+        # From accept to the end of the head, however slowly the bytes drip (slowloris).
+        wsi.set_deadline(wsi.budget.handshake_seconds)
+
+    def receive(self, data: bytes) -> None:
+        """Take what was read."""
+        budget = self.wsi.budget
+        said = read_upgrade(data, budget.max_head_bytes, budget.max_headers, budget.max_uri_bytes)
+        if said is None or not self._upgrade(data, said):
+            self._become_http().receive(data)
+
+    def _become_http(self) -> Http1:
+        self.wsi.role = role = Http1(self.wsi, has_begun=True)
+        return role
+
+    def _upgrade(self, data: bytes, said: Said) -> bool:
+        """Act on an ordinary request for a WebSocket; reports whether that was possible here."""
+        wsi, menu = self.wsi, self.wsi.menu
+        if menu is None or menu.doors is not None or log.shown & log.HEADER:
+            return False
+        end, target, _, _, _, _, _ = said
+        if "?" in target and takes_tokens(menu):
+            return False
+        request = Request(data[:end])
+        request.keep_when_parsed()
+        chosen = choose_ordinary(wsi, request, said)
+        if chosen is None or not is_open(wsi, chosen.binding):
+            return False
+        wsi.request = request
+        wsi.context.counters.http_requests += 1
+        wsi.context.admission.done(wsi)
+        try:
+            agreed = negotiate(wsi, request, chosen)
+        except HandshakeError as error:
+            self._become_http().refuse(error)
+            return True
+        if agreed is not None:  # else a hook has called `wsi.close()`
+            request.keep_parsed(False)
+            binding, subprotocol, compression, settings, head = agreed
+            wsi.upgrade(binding, request, subprotocol, head, data[end:], compression, settings)
+        return True
+
+    def writable(self) -> None:
+        """Nothing: no plugin has the wsi yet."""
+
+    def write(self, data: bytes, final: bool) -> None:
+        """What `wsi.write` is here.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("wsi.write() before the connection is open")
+
+    def end_of_input(self) -> None:
+        """Take note that the peer has left without a word."""
+        self.wsi.finish()
+
+    def timed_out(self) -> None:
+        """Hang up on a peer that has said nothing."""
+        self.wsi.context.counters.note_over("handshake_seconds")
+        self.wsi.finish()
+
+    def close_asked(self) -> None:
+        """Somebody called `wsi.close()`."""
+        self.wsi.finish()
+
+    def stop(self) -> None:
+        """Take note that the context stops."""
+        self.wsi.finish()
+
+    def closed(self) -> None:
+        """There is nothing to release, and nobody to tell."""
 
 
 class Opening:

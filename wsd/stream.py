@@ -120,7 +120,7 @@ class Stream:
         after = NEXT[self._state].get(event)
         if after is None:
             return False
-        if log.is_on(log.DEBUG):
+        if log.shown & log.DEBUG:
             log.debug("%s: %s, from %s to %s", self.tag, event, STATES[self._state], STATES[after])
         self._state = after
         if after == DEAD:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import os
 import select
 import socket
 import termios
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
+from wsd.accepting import shut_down
 from wsd.errors import PipeBroken
 from wsd.syscalls import RETRY, receive, receive_payload, send
 
@@ -72,7 +74,11 @@ class IndirectPipe(Pipe, Protocol):
 
 
 class SocketPipe:
-    """A connected stream socket as a byte pipe."""
+    """A connected stream socket as a byte pipe.
+
+    Args:
+        sock: A socket, or the number of its descriptor, which does not block then.
+    """
 
     __slots__ = ("_fd", "_sock")
 
@@ -88,11 +94,28 @@ class SocketPipe:
         """Reports whether there is something to receive though the descriptor may be quiet."""
         return False
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | int) -> None:
+        self._sock: socket.socket | None = None
+        if isinstance(sock, int):
+            self._fd = sock
+            return
         if sock.gettimeout() != 0:  # else `prepare` has done it, where a failure can be handled
             sock.setblocking(False)
         self._sock = sock
         self._fd = sock.fileno()
+
+    @property
+    def sock(self) -> socket.socket:
+        """The socket as an object, which most never need: it is made when it is first asked for.
+
+        Raises:
+            OSError: the pipe is closed.
+        """
+        if self._sock is None:
+            if self._fd < 0:
+                raise OSError(errno.EBADF, "closed")
+            self._sock = socket_at(self._fd)
+        return self._sock
 
     def fileno(self) -> int:
         """The descriptor, or -1 once closed."""
@@ -104,12 +127,10 @@ class SocketPipe:
         Raises:
             PipeBroken: the connection was reset or timed out.
         """
-        try:
-            return self._sock.recv_into(buffer)
-        except OSError as error:
-            if error.errno in RETRY:
-                return -1
-            raise PipeBroken(text_of(error)) from None
+        size, _ = receive(self._fd, buffer, 0, 0, [])
+        if size < -1:
+            raise PipeBroken(name_of_error(-1 - size))
+        return size
 
     def receive_frames(self, buffer: bytearray, limit: int, pieces: list[Piece]) -> tuple[int, int]:
         """Hot: `receive_into`, and the plain frames at the front of what came are parsed in the same call.
@@ -145,12 +166,7 @@ class SocketPipe:
         Raises:
             PipeBroken: the peer is gone.
         """
-        try:
-            return self._sock.send(data)
-        except OSError as error:
-            if error.errno in RETRY:
-                return 0
-            raise PipeBroken(text_of(error)) from None
+        return self.send_many([data])
 
     def send_many(self, buffers: list[bytes | memoryview]) -> int:
         """Hot: give several buffers to the kernel in one call; answers and raises as `send`."""
@@ -162,24 +178,29 @@ class SocketPipe:
     def in_flight(self) -> int:
         """How many bytes the kernel took and the peer has not acknowledged, roughly; 0 where it does not tell."""
         try:
-            answer = fcntl.ioctl(self._sock, termios.TIOCOUTQ, bytes(_INT.size))
+            answer = fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(_INT.size))
         except OSError:
             return 0
         return _INT.unpack(answer)[0]  # type: ignore[no-any-return]
 
     def shutdown_write(self) -> None:
         """Tell the peer that no more comes (FIN); a peer that is gone already is no error."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_WR)
+        shut_down(self._fd)
 
     def close(self) -> None:
         """Give the descriptor back."""
-        self._fd = -1  # the number may be somebody else's in a moment
-        give_back(self._sock)
+        fd, self._fd = self._fd, -1  # the number may be somebody else's in a moment
+        if self._sock is not None:
+            give_back(self._sock)
+        elif fd >= 0:
+            close_descriptor(fd)
 
     def error_text(self) -> str:
         """What the kernel has noted against this socket, as text; empty if nothing."""
-        number = error_of(self._sock)
+        try:
+            number = error_of(self.sock)
+        except OSError as error:
+            return text_of(error)
         return name_of_error(number) if number else ""
 
 
@@ -231,7 +252,7 @@ class PeekPipe(SocketPipe):
             PipeBroken: the connection was reset or timed out.
         """
         try:
-            peeked = self._sock.recv(PEEK_BYTES, socket.MSG_PEEK)
+            peeked = self.sock.recv(PEEK_BYTES, socket.MSG_PEEK)
         except OSError as error:
             if error.errno in RETRY:
                 return -1
@@ -244,7 +265,7 @@ class PeekPipe(SocketPipe):
     def _take(self, size: int) -> None:
         """Take out what lies there; if it stayed, it would be looked at twice."""
         try:
-            if len(self._sock.recv(size)) == size:
+            if len(self.sock.recv(size)) == size:
                 return
         except OSError:
             pass
@@ -328,6 +349,19 @@ def set_keepalive(sock: socket.socket, time_seconds: float, probes: int, interva
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, (idle + probes * interval) * 1000)
 
 
+def bequeath(listener: socket.socket, keepalive: Keepalive) -> None:
+    """Set on a listening socket what its connections are to have: Linux gives them a copy of these options, so that
+    nobody has to call the system six times for each of them (`prepare`)."""
+    if listener.family == socket.AF_UNIX:
+        return
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if keepalive.time_seconds:
+        set_keepalive(listener, keepalive.time_seconds, keepalive.probes, keepalive.interval_seconds)
+    else:  # a reload may have switched it off
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+
+
 def prepare(sock: socket.socket, keepalive: Keepalive) -> None:
     """Set what every connection has, most of it over TCP only.
 
@@ -353,6 +387,17 @@ def give_back(sock: socket.socket) -> None:
     """Close a socket.  Linux has released the descriptor whatever it answers (close(2))."""
     with contextlib.suppress(OSError):
         sock.close()
+
+
+def socket_at(fd: int) -> socket.socket:
+    """The socket that a descriptor is."""
+    return socket.socket(fileno=fd)
+
+
+def close_descriptor(fd: int) -> None:
+    """As `give_back`, of a descriptor."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def text_of(error: OSError) -> str:

@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from wsd import log
 from wsd.errors import HandshakeError
-from wsd.wire.extensions import DEFLATE, Agreement, Offer, Settings, accept_offer
-from wsd.wire.handshake import Upgrade, accept_key, check_upgrade, choose_subprotocol, encode_101, origin_allowed
+from wsd.wire.extensions import DEFLATE, Agreement, Offer, Settings, accept_offer, parse_extensions
+from wsd.wire.handshake import (
+    Upgrade,
+    accept_key,
+    check_upgrade,
+    choose_subprotocol,
+    encode_101,
+    encode_plain_101,
+    is_allowed,
+    origin_allowed,
+)
 from wsd.wire.headers import Headers
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 
     from wsd.binding import Binding
     from wsd.wire.http import Request
+    from wsd.wire.ordinary import Said
     from wsd.wsi import Wsi
 
 # How long a client should wait that was refused because the daemon stops; a restart takes about as long.
@@ -60,6 +70,34 @@ def choose(wsi: Wsi, request: Request) -> Chosen:
     return Chosen(asked, *choose_subprotocol(asked, request.path, menu.bindings, menu.paths, menu.default))
 
 
+def choose_ordinary(wsi: Wsi, request: Request, said: Said) -> Chosen | None:
+    """`choose`, for a request that was read by `read_upgrade`; None: `choose` has to say.
+
+    Nothing has changed then, and nobody was told.
+    """
+    menu = wsi.menu
+    if menu is None or wsi.context.stopping:
+        return None
+    _, _, host, key, origin, subprotocol, extensions = said
+    if origin is not None and not is_allowed((origin,), host, menu.allowed_origins):
+        return None
+    if subprotocol is not None:
+        # One name, and it is known; of a list, `choose` finds the first that is.
+        binding = menu.bindings.get(subprotocol)
+    else:
+        binding = menu.paths.get(request.path, menu.default) if menu.paths else menu.default
+    if binding is None:
+        return None
+    offers: Sequence[Offer] = ()
+    if extensions is not None:
+        try:
+            offers = parse_extensions((extensions,))
+        except HandshakeError:
+            return None
+    names = () if subprotocol is None else (subprotocol,)
+    return Chosen(Upgrade(key, names, tuple(offers)), binding, subprotocol)
+
+
 def negotiate(wsi: Wsi, request: Request, chosen: Chosen) -> Agreed | None:
     """Ask everybody whether `wsi` becomes a WebSocket; None: a hook called `wsi.close()`.
 
@@ -76,7 +114,8 @@ def negotiate(wsi: Wsi, request: Request, chosen: Chosen) -> Agreed | None:
     wsi.bind(binding)
     agreed = None
     try:
-        agreed = _ask(wsi, request, asked, subprotocol, binding.compression(menu.config.compression))
+        settings = binding.compression(menu.config.compression) if asked.extensions else None
+        agreed = _ask(wsi, request, asked, subprotocol, settings)
     finally:
         if agreed is None:
             wsi.bind(http)
@@ -115,7 +154,9 @@ def _ask(
     if hooks.on_filter_protocol_connection is not None:
         hook = hooks.on_filter_protocol_connection
         check_answer(wsi, wsi.call("on_filter_protocol_connection", hook, wsi, request))
-    agreement = None if wsi.is_closing else _agree(wsi, asked.extensions, settings)
+    agreement = None if wsi.is_closing or not asked.extensions else _agree(wsi, asked.extensions, settings)
+    if agreement is None and hooks.on_add_headers is None and not wsi.is_closing:
+        return Agreed(wsi.binding, subprotocol, None, None, encode_plain_101(asked.key, subprotocol))
     headers = Headers()
     if hooks.on_add_headers is not None and not wsi.is_closing:
         check_answer(wsi, wsi.call("on_add_headers", hooks.on_add_headers, wsi, headers))

@@ -85,7 +85,7 @@ class Wsi(Straight):
         self.listener = listener
         self.menu: Menu | None = listener  # what an upgrade may ask for
         if listener is not None:
-            self.budget = binding.budget_for(listener)
+            self.budget = listener.budgets.get(binding) or binding.budget_for(listener)
         self.session: Any = None
         self.request: Request = None  # type: ignore[assignment]  # a server's is there before the first hook
         self.subprotocol: str | None = None
@@ -227,7 +227,7 @@ class Wsi(Straight):
             if self._rare.meter is not None:
                 self._count_piece(self._rare.meter, size, True)
             self.role.receive(bytes(context.view[:size]))
-            if not self._rare.is_raw:
+            if self.held or (self.role is not None and not self._rare.is_raw):
                 self._note_held()
         elif state <= CLOSE_SENT and self._parser is not None:
             # Section 1.4: after our Close only the peer's is of interest; "discards any further data".
@@ -278,7 +278,7 @@ class Wsi(Straight):
                     self._hook_answered("on_receive", answer)
             elif hooks.on_message is not None:
                 self._assemble(piece)
-        if log.is_on(log.PARSER):
+        if log.shown & log.PARSER:
             self._log_pieces(pieces[start:at])
         if self._state == OPEN:  # else the plugin, or we, wanted the end, and no on_writeable comes after that
             self._owed += at - start if self._has_answers else 0
@@ -339,7 +339,10 @@ class Wsi(Straight):
                 echo = None
         if self._state == OPEN:  # else the hook closed, with a code of its own
             # "When sending a Close frame in response, the endpoint typically echos the status code it received."
-            self._begin_close(PEER_CLOSE, echo, "closed by peer")
+            if echo is None or self._has_to_say() or not self._is_read_out():
+                self._begin_close(PEER_CLOSE, echo, "closed by peer")
+            else:
+                self._answer_at_once(echo)
 
     def _peer_failed(self, failure: ProtocolError) -> None:
         """The peer broke the protocol, or was over a limit: _Fail the WebSocket Connection_ (section 7.1.7)."""
@@ -398,7 +401,7 @@ class Wsi(Straight):
         if self._is_established and not self._rare.is_raw:
             binding.protocol._members.pop(self, None)
             code, close_reason = self._peer_close or (frames.ABNORMAL, "")
-            if log.is_on(log.INFO):
+            if log.shown & log.INFO:
                 log.info("%s: closed, %d %s (%s)", self.tag, code, close_reason, self._why)
             if binding.hooks.on_closed is not None:
                 self.call("on_closed", binding.hooks.on_closed, self, code, close_reason)
@@ -420,7 +423,8 @@ class Wsi(Straight):
         """Make `binding` the one whose hooks run and that counts this wsi."""
         self.binding.wsi_count -= 1
         self.binding = binding
-        self.budget = binding.budget_for(self.menu)
+        menu = self.menu
+        self.budget = (menu and menu.budgets.get(binding)) or binding.budget_for(menu)
         binding.wsi_count += 1
 
     def upgrade(
@@ -465,7 +469,7 @@ class Wsi(Straight):
         self._update_mask()
         binding.protocol._members[self] = None
         self.context.counters.established += 1
-        if log.is_on(log.INFO):
+        if log.shown & log.INFO:
             log.info("%s: established, %s", self.tag, log.escape(self.request.target))
         if self.context.keepalive.ping_seconds:
             self._schedule_keepalive(self.context.keepalive.ping_seconds)

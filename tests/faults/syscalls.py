@@ -20,8 +20,11 @@ from unittest import mock
 
 import wsd.connector
 import wsd.descriptor
+import wsd.listener
 import wsd.transport
 from wsd import syscalls
+from wsd.accepting import accept, shut_down
+from wsd.transport import close_descriptor, give_back, socket_at
 from wsd.wire.fast import mask, parse
 
 
@@ -410,6 +413,44 @@ def _send(schedule: Schedule, fd: int, parts: list[Any]) -> int:
         return 0 if number in TRANSIENT else -number
 
 
+def _accept(schedule: Schedule, fd: int, wants_local: bool) -> tuple[int, Any, Any]:
+    """`wsd.accepting.accept`, likewise."""
+    door = schedule.socket_of(fd)
+    if door is None:
+        return accept(fd, wants_local)
+    try:
+        sock, address = door.accept()
+    except OSError as error:
+        return -(error.errno or errno.EIO), None, None
+    try:
+        socket.socket.setblocking(sock, False)  # which the call does itself
+        return sock.fileno(), address, sock.getsockname() if wants_local else None
+    except OSError as error:
+        give_back(sock)
+        return -(error.errno or errno.EIO), None, None
+
+
+def _shut_down(schedule: Schedule, fd: int) -> int:
+    """`wsd.accepting.shut_down`, likewise."""
+    sock = schedule.socket_of(fd)
+    if sock is None:
+        return shut_down(fd)
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def _close(schedule: Schedule, fd: int) -> None:
+    """`wsd.transport.close_descriptor`, likewise."""
+    sock = schedule.socket_of(fd)
+    if sock is None:
+        close_descriptor(fd)
+    else:
+        give_back(sock)
+
+
 @contextmanager
 def in_charge(schedule: Schedule) -> Iterator[None]:
     """What is called without a socket's method asks the schedule too: the connector's `socket()`, the pipe's ioctl, all
@@ -446,4 +487,11 @@ def in_charge(schedule: Schedule) -> Iterator[None]:
         stack.enter_context(mock.patch.object(wsd.transport, "receive", partial(_receive, schedule)))
         stack.enter_context(mock.patch.object(wsd.transport, "receive_payload", partial(_receive_payload, schedule)))
         stack.enter_context(mock.patch.object(wsd.transport, "send", partial(_send, schedule)))
+        stack.enter_context(mock.patch.object(wsd.listener, "accept", partial(_accept, schedule)))
+        stack.enter_context(mock.patch.object(wsd.transport, "shut_down", partial(_shut_down, schedule)))
+        for module in (wsd.listener, wsd.transport):
+            stack.enter_context(mock.patch.object(module, "close_descriptor", partial(_close, schedule)))
+        stack.enter_context(
+            mock.patch.object(wsd.transport, "socket_at", lambda fd: schedule.socket_of(fd) or socket_at(fd))
+        )
         yield

@@ -6,6 +6,7 @@ brought about by a peer that does not read, does not answer, or does not end its
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -63,8 +64,9 @@ def into_finishing_ended(it: Scene) -> None:
 
 
 def into_draining(it: Scene) -> None:
-    it.client.send(close_frame(4001))
-    assert it.client.receive_close().close_code == 4001
+    """A peer that has broken the protocol may well go on with that."""
+    it.client.send(frame(3))
+    assert it.client.receive_close().close_code == 1002
 
 
 class Waiting(NamedTuple):
@@ -86,7 +88,7 @@ WAITING = [
     Waiting(closing.CLOSE_SENT, into_close_sent, 1006, []),
     Waiting(closing.FINISHING, into_finishing, 4001, [None, 4001]),
     Waiting(closing.FINISHING_ENDED, into_finishing_ended, 4001, [None, 4001]),
-    Waiting(closing.DRAINING, into_draining, 4001, []),
+    Waiting(closing.DRAINING, into_draining, 1006, []),
 ]
 NAMES = {getattr(closing, name): name for name in dir(closing) if isinstance(getattr(closing, name), int)}
 
@@ -226,6 +228,90 @@ class TestCrossing:
             it.client.disconnect()
             assert it.end() == (4001, "")
             assert it.protocol.received == [b"a"]
+
+
+class TestAtOnce:
+    """Both Closes are exchanged and nothing is left to read: the server ends the connection first, in the same turn."""
+
+    def test_it_is_the_servers_end_that_comes_first(self) -> None:
+        with scene() as it:
+            it.client.send(close_frame(4001, "bye"))
+            assert it.end() == (4001, "bye")  # the peer has not ended its stream
+            assert codes(rest(it.client)) == [4001]
+
+    def test_the_answer_to_our_close_ends_it_as_well(self) -> None:
+        with scene() as it:
+            it.do(lambda wsi: wsi.close(4000, "ours"))
+            assert it.client.receive_close().close_code == 4000
+            it.client.send(close_frame(4001, "theirs"))
+            assert it.end() == (4001, "theirs")
+            assert rest(it.client) == []
+
+    def test_behind_messages_that_came_with_it(self) -> None:
+        with scene() as it:
+            it.client.send(frame(TEXT, "a"), frame(TEXT, "b"), close_frame())
+            assert it.end() == (1000, "")
+            assert it.protocol.received == [b"a", b"b"]
+            assert codes(rest(it.client)) == [1000]
+
+    def test_behind_the_request(self) -> None:
+        protocol = Ends()
+        with running([protocol]) as served, Client(served.port) as client:
+            client.send(upgrade_request("/", "ends"), frame(TEXT, "a"), close_frame(4001))
+            assert client.receive_response().status == 101
+            assert codes(rest(client)) == [4001]
+            assert protocol.ends.get(timeout=PATIENCE) == (4001, "")
+            assert protocol.received == [b"a"]
+
+    def test_what_is_queued_leaves_before(self) -> None:
+        with scene() as it:
+            it.protocol.deed = lambda wsi: wsi.send("answer")
+            it.client.send(frame(TEXT, "a"), close_frame(4001))
+            frames = rest_until_close(it.client)
+            assert [one.opcode for one in frames] == [TEXT, CLOSE]
+            it.client.shut_down_writing()
+            assert it.end() == (4001, "")
+
+    @pytest.mark.parametrize("size", [1, 70_000, 400_000])
+    def test_a_peer_that_goes_on_talking_gets_our_close_and_no_reset(self, size: int) -> None:
+        """It must not ("The application MUST NOT send any more data frames after sending a Close frame"), but what it
+        sent lies unread in our kernel, and to close the socket upon that would be a reset."""
+        with scene() as it:
+            it.client.send(frame(TEXT, "x" * 30_000), close_frame(4001), bytes(size))
+            assert it.client.receive_close().close_code == 4001
+            it.client.shut_down_writing()
+            assert rest(it.client) == []
+            assert it.end() == (4001, "")
+
+    def test_the_peer_hears_of_the_end_though_somebody_else_has_the_descriptor(self) -> None:
+        """A child that was forked has a copy of it, and to close ours is no end then."""
+        with scene() as it:
+            copy = it.do(lambda wsi: os.dup(wsi.fileno()))
+            try:
+                it.client.send(close_frame(4001))
+                assert codes(rest(it.client)) == [4001]
+                it.end()
+                assert turns(it.served) <= 2  # nor does the copy keep the loop awake
+            finally:
+                os.close(copy)
+
+    def test_many_times_nothing_is_lost(self) -> None:
+        protocol = Ends()
+        with running([protocol]) as served:
+            for number in range(300):
+                with connect(served.port, "ends") as client:
+                    client.send(close_frame(4000 + number, "bye"))
+                    assert codes(rest(client)) == [4000 + number]
+                    assert protocol.ends.get(timeout=PATIENCE) == (4000 + number, "bye")
+            wait_until(lambda: served.context.wsi_count == 0)
+
+
+def rest_until_close(client: Client) -> list[Frame]:
+    """All frames up to the Close."""
+    frames = [client.receive_frame()]
+    while frames[-1].opcode != CLOSE:
+        frames.append(client.receive_frame())
+    return frames
 
 
 def test_many_ends_at_once() -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.support.ca import Authority, Issued
-from tests.support.client import Client, upgrade_request
+from tests.support.client import TEXT, Client, close_frame, frame, upgrade_request
 from tests.support.context import Running, running
 from tests.support.logged import logged
 from tests.support.timing import wait_until
 from tests.support.tls import connect_tls
 from wsd import log
-from wsd.config import Timeouts, Tls
+from wsd.config import Auth, Timeouts, Tls
+from wsd.errors import Reject
 from wsd.protocol import Protocol
+from wsd.wire.ordinary import read_upgrade
 
 
 class Echo(Protocol):
@@ -147,3 +150,128 @@ class TestOthers:
             wait_until(lambda: counted(server, "accepted") == len(range(0, len(said), 5)))
             wait_until(lambda: server.call(lambda: server.context.wsi_count) == 0)
             assert counted(server, "bugs") == 0
+
+
+# -- the short way of an ordinary request -----------------------------------------------------------------------------
+
+
+class Notes(Protocol):
+    """Notes which of its hooks run, with what they see."""
+
+    name = "notes"
+    Session = list
+
+    def __init__(self, answer: Callable[[str, Any], Any] = lambda hook, wsi: None) -> None:
+        self.notes: list[tuple[Any, ...]] = []
+        self.answer = answer
+
+    def note(self, hook: str, wsi: Any, *more: Any) -> Any:
+        wsi.session.append(hook)
+        request = wsi.request
+        self.notes.append((hook, request.target, request.method, list(request.headers), wsi.protocol.name, *more))
+        return self.answer(hook, wsi)
+
+    def on_filter_protocol_connection(self, wsi: Any, request: Any) -> Any:
+        return self.note("filter", wsi, request.path, request.args, wsi.peer.address, wsi.local)
+
+    def on_confirm_extension(self, wsi: Any, name: str, params: Any) -> Any:
+        return self.note("extension", wsi, name, params)
+
+    def on_add_headers(self, wsi: Any, headers: Any) -> Any:
+        headers.add("X-Session", str(len(wsi.session)))
+        return self.note("headers", wsi)
+
+    def on_established(self, wsi: Any) -> Any:
+        return self.note("established", wsi, wsi.subprotocol, wsi.extensions)
+
+    def on_message(self, wsi: Any, message: Any) -> Any:
+        wsi.send(message)
+        return self.note("message", wsi, message)
+
+    def on_closed(self, wsi: Any, code: int, close_reason: str) -> None:
+        self.note("closed", wsi, code, close_reason)
+
+
+class Plain(Protocol):
+    """Has no hook at all on the way."""
+
+    name = "plain"
+
+
+def reject(hook: str, wsi: Any) -> None:
+    if hook == "filter":
+        raise Reject(418, "no coffee", [("X-Pot", "tea")])
+
+
+def fail(hook: str, wsi: Any) -> None:
+    if hook == "headers":
+        raise ValueError("a mistake")
+
+
+def close(hook: str, wsi: Any) -> None:
+    if hook == "filter":
+        wsi.close(4000)
+
+
+def refuse(hook: str, wsi: Any) -> int:
+    return -1 if hook == "headers" else 0
+
+
+DEFLATE = [("Sec-WebSocket-Extensions", "x-other, permessage-deflate; client_max_window_bits")]
+BYE = frame(TEXT, "hello") + close_frame(4001, "bye")
+ANSWERS = {"none": lambda hook, wsi: None, "reject": reject, "fail": fail, "close": close, "refuse": refuse}
+REQUESTS: dict[str, tuple[bytes, str]] = {
+    "notes": (upgrade_request("/a%20b?x=1&y", "notes") + BYE, "none"),
+    "by path": (upgrade_request("/n") + BYE, "none"),
+    "by default": (upgrade_request("/") + BYE, "none"),
+    "plain": (upgrade_request("/", "plain") + BYE, "none"),
+    "several": (upgrade_request("/", "unknown, notes, plain") + BYE, "none"),
+    "unknown": (upgrade_request("/", "unknown"), "none"),
+    "no token": (upgrade_request("/", "a b"), "none"),
+    "deflate": (upgrade_request("/", "notes", headers=DEFLATE) + BYE, "none"),
+    "bad extensions": (upgrade_request("/", "notes", headers=[("Sec-WebSocket-Extensions", "x; =")]), "none"),
+    "same origin": (upgrade_request("/", "notes", headers=[("Origin", "http://127.0.0.1:99")]) + BYE, "none"),
+    "other origin": (upgrade_request("/", "notes", headers=[("Origin", "http://example.com")]), "none"),
+    "no request": (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET / HTTP/1.0\r\n\r\n", "none"),
+    "no key": (upgrade_request("/", "notes").replace(b"Sec-WebSocket-Key", b"Sec-WebSocket-Kay"), "none"),
+    "token argument": (upgrade_request("/?token=secret&b=1", "notes") + BYE, "none"),
+    **{name: (upgrade_request("/", "notes") + BYE, name) for name in ("reject", "fail", "close", "refuse")},
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_an_ordinary_request_gets_both_ways_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes, hooks, lines and counters as if it had gone the long way from the beginning."""
+    data, answer = REQUESTS[name]
+    played = []
+    for reads in (read_upgrade, lambda *arguments: None):
+        monkeypatch.setattr("wsd.opening.read_upgrade", reads)
+        protocol = Notes(ANSWERS[answer])
+        listen = {
+            "paths": {"/n": "notes"},
+            "default_protocol": "plain",
+            "auth": Auth(token_argument="token"),
+            "protocols": ["notes", "plain"],
+        }
+        with logged(log.INFO) as lines, running([protocol, Plain()], listen=listen) as server:
+            with Client(server.port) as client:
+                client.send(data)
+                if "close" in name:
+                    client.shut_down_writing()
+                heard = re.sub(rb"Date: [^\r]*|(?<=:)[0-9]{4,5}\b", b"", client.receive_end())
+            wait_until(lambda: server.call(lambda: server.context.wsi_count) == 0)
+            counters = server.context.counters.as_dict()
+            del counters["turns"]
+            said = [re.sub(r":[0-9]{2,}", "", line) for line in lines if "listening" not in line]
+        played.append(
+            (
+                heard,
+                [(*note[:5], re.sub(r"port=[0-9]+", "", repr(note[5:]))) for note in protocol.notes],
+                counters,
+                said,
+            )
+        )
+    short, long = played
+    for one, other in zip(short, long, strict=True):
+        assert one == other
+    assert short[0] or answer == "close"

@@ -142,6 +142,7 @@ class _Listener:
     def __init__(self, http: Binding) -> None:
         self.http = http
         self.config = Listen()
+        self.budgets: dict[Binding, Any] = {}
 
 
 class Loopless:

@@ -42,8 +42,8 @@ IMPURE = {
     "time",
 }
 
-# The optional extension, files that import nothing.
-NATIVE = sorted(path.name for path in PACKAGE.glob("*.c"))
+# The optional extensions, files that import nothing.
+NATIVE = {path.name for path in PACKAGE.glob("*.c")}
 
 FILES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 
@@ -90,9 +90,9 @@ def file_of(module: str) -> str | None:
         return "__init__"
     if not module.startswith("wsd."):
         return None
-    if module == "wsd._native":
-        return NATIVE[0]
     name = module.removeprefix("wsd.").replace(".", "/")
+    if f"{name}.c" in NATIVE:
+        return f"{name}.c"
     return f"{name}/__init__" if f"{name}/__init__" in FILES else name
 
 
@@ -126,7 +126,7 @@ def test_each_file_is_named_in_one_row_only() -> None:
 
 def test_the_rows_name_no_file_that_is_gone() -> None:
     there = {name.partition("/")[0] + "/" if "/" in name else name for name in FILES}
-    assert {name for names in ROWS for name in names} == there | {*NATIVE}
+    assert {name for names in ROWS for name in names} == there | NATIVE
 
 
 @pytest.mark.parametrize("module", ["wsd.wire", "wsd.wire.parser", "wsd.wire.handshake"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wsd.config import Listen
+from wsd.config import Keepalive, Listen
 from wsd.context import Context
 from wsd.errors import StartError
 from wsd.listener import Listener, bind
@@ -222,56 +222,135 @@ class TestNames:
         assert (listener.sockname, listener.url, listener.port) == (path, f"unix:{path}", 0)
 
 
-class _Sockets:
-    """A listening socket whose `accept` is a script of errors; after it, nothing waits."""
-
-    family = socket.AF_INET
+class _Calls:
+    """In the place of accept(2): a script of errors; after it, nothing waits."""
 
     def __init__(self, *numbers: int) -> None:
         self.numbers = list(numbers)
-        self.calls = 0
+        self.count = 0
 
-    def accept(self) -> tuple[socket.socket, object]:
-        self.calls += 1
-        if not self.numbers:
-            raise BlockingIOError(errno.EAGAIN, "nothing")
-        number = self.numbers.pop(0)
-        raise OSError(number, os.strerror(number))
-
-    def setblocking(self, on: bool) -> None: ...
-    def close(self) -> None: ...
-
-    def fileno(self) -> int:
-        return -1
-
-    def getsockname(self) -> tuple[str, int]:
-        return ("127.0.0.1", 1)
+    def __call__(self, fd: int, wants_local: bool) -> tuple[int, None, None]:
+        self.count += 1
+        return -(self.numbers.pop(0) if self.numbers else errno.EAGAIN), None, None
 
 
 class TestAccept:
-    def listener(self, context: Context, *numbers: int) -> tuple[Listener, _Sockets]:
-        sockets = _Sockets(*numbers)
-        return Listener(context, Listen(port=0), sockets), sockets  # type: ignore[arg-type]
+    @pytest.fixture
+    def listener(self, context: Context) -> Listener:
+        return context.listen(port=0)
 
-    @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH, errno.EPERM])
-    def test_one_that_was_gone_before_we_came_stops_nothing(self, context: Context, number: int) -> None:
-        listener, sockets = self.listener(context, number, number)
+    def calls(self, monkeypatch: pytest.MonkeyPatch, *numbers: int) -> _Calls:
+        calls = _Calls(*numbers)
+        monkeypatch.setattr("wsd.listener.accept", calls)
+        return calls
+
+    @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH, errno.EPERM, errno.EINTR])
+    def test_one_that_was_gone_before_we_came_stops_nothing(
+        self, context: Context, listener: Listener, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        calls = self.calls(monkeypatch, number, number)
         listener.on_events(1)
-        assert sockets.calls == 3
+        assert calls.count == 3
         assert context.counters.accept_pauses == 0
 
     @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL])
-    def test_a_system_that_has_no_more_pauses_all_accepting(self, context: Context, number: int) -> None:
-        real = context.listen(port=0)
-        listener, sockets = self.listener(context, number, number)
+    def test_a_system_that_has_no_more_pauses_all_accepting(
+        self, context: Context, listener: Listener, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        other = context.listen(port=0)
+        calls = self.calls(monkeypatch, number, number)
         listener.on_events(1)
-        assert sockets.calls == 1
+        assert calls.count == 1
         assert context.counters.accept_pauses == 1
-        assert real._mask == 0
+        assert other._mask == 0
         context.service(1)  # until the timer resumes it
-        assert real._mask != 0
+        assert other._mask != 0
 
-    def test_so_many_in_a_turn_and_the_rest_in_the_next(self, context: Context) -> None:
-        listener, sockets = self.listener(context, *[errno.ECONNABORTED] * 100)
+    def test_so_many_in_a_turn_and_the_rest_in_the_next(
+        self, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = self.calls(monkeypatch, *[errno.ECONNABORTED] * 100)
         listener.on_events(1)
-        assert sockets.calls == 64
+        assert calls.count == 64
+
+
+# What the connections of a listener are to have, with the defaults of [keepalive].
+OPTIONS = {
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY): 1,
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 60,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 10,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 90_000,
+}
+
+
+class TestWhatConnectionsInherit:
+    """Set once, on the listener: Linux copies it."""
+
+    def options(self, context: Context, listener: Listener) -> dict[tuple[int, int], int]:
+        """What the next connection has, as the system says."""
+        with socket.create_connection(("127.0.0.1", listener.port)):
+            known = set(context._wsis)
+            while not (new := context._wsis.keys() - known):
+                context.service(5)
+            fd = new.pop().fileno()
+            assert not os.get_blocking(fd)
+            assert not os.get_inheritable(fd)
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                return {
+                    name: int(sock.getsockopt(*name) != 0) if name[1] == 1 else sock.getsockopt(*name)
+                    for name in OPTIONS
+                }
+
+    @pytest.mark.parametrize("is_adopted", [False, True])
+    def test_an_accepted_socket_has_it(self, context: Context, is_adopted: bool) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as sock:  # as systemd hands one over: nothing is set on it
+            listener = context.listen(sock=sock.dup() if is_adopted else None, port=0)
+            assert self.options(context, listener) == OPTIONS
+
+    def test_a_reload_that_changes_it(self, context: Context) -> None:
+        listener = context.listen(port=0)
+        context.keepalive = Keepalive(time_seconds=5, probes=2, interval_seconds=1)
+        listener.reconfigure(listener.config, None, None)
+        changed = self.options(context, listener)
+        assert changed[socket.IPPROTO_TCP, socket.TCP_KEEPIDLE] == 5
+        assert changed[socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT] == 7_000
+        context.keepalive = Keepalive(time_seconds=0)
+        listener.reconfigure(listener.config, None, None)
+        off = self.options(context, listener)
+        assert off[socket.IPPROTO_TCP, socket.TCP_NODELAY] == 1
+        assert off[socket.SOL_SOCKET, socket.SO_KEEPALIVE] == 0
+        assert off[socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT] == 0
+
+
+class TestWhereWeAre:
+    """`wsi.local`: known beforehand where a listener has one address."""
+
+    @pytest.mark.parametrize("interface", ["127.0.0.1", "0.0.0.0", "::1", "::"])
+    def test_it_is_what_the_peer_connected_to(self, context: Context, interface: str) -> None:
+        listener = context.listen(interface=interface, port=0)
+        to = "::1" if ":" in interface else "127.0.0.1" if interface == "127.0.0.1" else "127.0.0.2"
+        with socket.create_connection((to, listener.port)) as client:
+            while not context.wsi_count:
+                context.service(5)
+            (wsi,) = context._wsis
+            assert wsi.local == client.getpeername()[:2]
+            assert wsi.peer == client.getsockname()[:2]
+
+    def test_of_a_unix_socket(self, context: Context, path: str) -> None:
+        context.listen(unix=path)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            while not context.wsi_count:
+                context.service(5)
+            (wsi,) = context._wsis
+            assert (wsi.local, wsi.peer) == ((path, 0), ("", 0))
+
+    @pytest.mark.needs_root
+    @pytest.mark.skipif(os.getuid() != 0, reason="a transparent socket takes CAP_NET_ADMIN")
+    def test_a_transparent_socket_asks_each(self, context: Context) -> None:
+        sock = socket.create_server(("127.0.0.1", 0))
+        sock.setsockopt(socket.IPPROTO_IP, 19, 1)
+        assert context.listen(sock=sock)._local is None
+        assert context.listen(port=0)._local is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import socket
 import struct
 import time
@@ -132,23 +132,43 @@ class TestSocketPipe:
         assert pipe.fileno() == -1
         assert pipe.error_text() == "EBADF"
 
-    @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EINTR])
-    def test_come_back_later_is_no_error(self, number: int) -> None:
-        class Refusing:
-            def gettimeout(self) -> float:
-                return 0.0
+    def test_a_kernel_that_takes_nothing_now_is_no_error(self, pair: tuple[SocketPipe, socket.socket]) -> None:
+        pipe, _ = pair
+        while pipe.send(bytes(65536)):
+            pass
+        assert pipe.send(b"x") == pipe.send_many([b"x"]) == 0
 
-            def fileno(self) -> int:
-                return 0
+    def test_of_a_descriptor_it_is_the_same(self) -> None:
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        pipe = SocketPipe(fd := ours.detach())
+        with peer:
+            peer.settimeout(5)
+            assert pipe.send(b"there") == 5
+            assert peer.recv(9) == b"there"
+            peer.send(b"back")
+            assert pipe.receive_into(buffer := bytearray(9)) == 4
+            assert buffer[:4] == b"back"
+            pipe.close()
+            assert peer.recv(9) == b""
+            assert pipe.fileno() == -1
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(fd)
+            pipe.close()  # again: it is nobody's
+            pipe.shutdown_write()
+            assert (pipe.in_flight(), pipe.error_text()) == (0, "EBADF")
 
-            def recv_into(self, buffer: bytearray) -> int:
-                raise OSError(number, "later")
-
-            send = sendmsg = recv_into
-
-        pipe = SocketPipe(Refusing())  # type: ignore[arg-type]
-        assert pipe.receive_into(bytearray(1)) == -1
-        assert pipe.send(b"x") == 0
+    def test_its_socket_is_made_once_and_closed_with_it(self) -> None:
+        ours, peer = socket.socketpair()
+        ours.setblocking(False)
+        pipe = SocketPipe(ours.detach())
+        with peer:
+            sock = pipe.sock
+            assert pipe.sock is sock
+            pipe.shutdown_write()
+            assert peer.recv(9) == b""
+            pipe.close()
+            assert sock.fileno() == -1
 
 
 class TestOutput:

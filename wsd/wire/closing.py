@@ -48,10 +48,11 @@ VIOLATION: Final = "violation"  # the peer broke the protocol
 PEER_END: Final = "peer end"  # the peer's stream ended (FIN)
 PUT: Final = "put"  # our last frame is put behind what was sent before it
 FLUSHED: Final = "flushed"  # the kernel has all of it
+DONE: Final = "done"  # the kernel has all of it, and the peer, whose Close came, has sent nothing behind that
 DEADLINE: Final = "deadline"  # it took too long
 LOST: Final = "lost"  # reset, unreachable, or given up
 
-EVENTS: Final = (UPGRADED, FINISH, LOCAL_CLOSE, PEER_CLOSE, VIOLATION, PEER_END, PUT, FLUSHED, DEADLINE, LOST)
+EVENTS: Final = (UPGRADED, FINISH, LOCAL_CLOSE, PEER_CLOSE, VIOLATION, PEER_END, PUT, FLUSHED, DONE, DEADLINE, LOST)
 
 NEXT: Final[tuple[dict[str, int], ...]] = (
     # HTTP.  The role hears of the peer's end and of its deadline, and finishes or goes on.
@@ -76,7 +77,7 @@ NEXT: Final[tuple[dict[str, int], ...]] = (
     },
     # ANSWERING.  "An endpoint MUST NOT continue to attempt to process data (including a responding Close frame) from
     # the remote endpoint after being instructed to _Fail the WebSocket Connection_" (7.1.7): no more Closes are heard.
-    {PEER_END: ANSWERING_ENDED, PUT: FINISHING, DEADLINE: DEAD, LOST: DEAD},
+    {PEER_END: ANSWERING_ENDED, PUT: FINISHING, DONE: DEAD, DEADLINE: DEAD, LOST: DEAD},
     # ANSWERING_ENDED.
     {PUT: FINISHING_ENDED, DEADLINE: DEAD, LOST: DEAD},
     # CLOSE_SENT.  "After both sending and receiving a Close message, an endpoint considers the WebSocket connection
@@ -89,7 +90,7 @@ NEXT: Final[tuple[dict[str, int], ...]] = (
         LOST: DEAD,
     },
     # FINISHING.
-    {PEER_END: FINISHING_ENDED, FLUSHED: DRAINING, DEADLINE: DEAD, LOST: DEAD},
+    {PEER_END: FINISHING_ENDED, FLUSHED: DRAINING, DONE: DEAD, DEADLINE: DEAD, LOST: DEAD},
     # FINISHING_ENDED.
     {FLUSHED: DEAD, DEADLINE: DEAD, LOST: DEAD},
     # DRAINING.

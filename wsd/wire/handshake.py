@@ -6,8 +6,8 @@ Pure.  Who is asked whether a handshake may succeed, and in which order, is `wsd
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from binascii import b2a_base64
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha1
 from typing import Final, NamedTuple, TypeVar
 
@@ -42,6 +42,11 @@ _RESERVED: Final = frozenset(
         "sec-websocket-protocol",
         "sec-websocket-extensions",
     }
+)
+
+_PLAIN_101: Final = (
+    encode_status_and_headers(101, [("Upgrade", "websocket"), ("Connection", "Upgrade")]).removesuffix(b"\r\n")
+    + b"Sec-WebSocket-Accept: "
 )
 
 T = TypeVar("T")
@@ -115,7 +120,12 @@ def _subprotocols(headers: Headers) -> tuple[str, ...]:
 
 def accept_key(key: str) -> str:
     """The value of Sec-WebSocket-Accept (4.2.2, point 5.4)."""
-    return b64encode(sha1(key.encode("ascii") + GUID, usedforsecurity=False).digest()).decode("ascii")
+    return _accept(key).decode("ascii")
+
+
+def _accept(key: str) -> bytes:
+    # What base64.b64encode calls.
+    return b2a_base64(sha1(key.encode("ascii") + GUID, usedforsecurity=False).digest(), newline=False)
 
 
 def choose_subprotocol(
@@ -150,13 +160,22 @@ def parse_origin(origin: str) -> tuple[str, str, int | None] | None:
 
 
 def origin_allowed(request: Request, allowed_origins: Iterable[str]) -> bool:
+    """Reports whether the page that asks may connect: `is_allowed`, of a request."""
+    origins = request.headers.get_all("Origin")
+    return not origins or is_allowed(origins, request.host, allowed_origins)
+
+
+def is_allowed(origins: Sequence[str], host: str, allowed_origins: Iterable[str]) -> bool:
     """Reports whether the page that asks may connect (RFC 6455 10.2): what stops a foreign page in a user's browser.
 
     No Origin: not a browser, allowed.  Else the origin's host must be the one that the request addresses (port and
     scheme may differ: the page may come from another server on the same machine), or the origin must be one of
     `allowed_origins`: "https://example.com", "https://example.com:8443", or "*".
+
+    Args:
+        origins: The values of its Origin headers.
+        host: Whom it addresses.
     """
-    origins = request.headers.get_all("Origin")
     if not origins:
         return True
     allowed = tuple(allowed_origins)
@@ -166,7 +185,7 @@ def origin_allowed(request: Request, allowed_origins: Iterable[str]) -> bool:
     origin = parse_origin(origins[0]) if len(origins) == 1 else None
     if origin is None:
         return False
-    return origin[1] == _host_name(request.host) or origin in map(parse_origin, allowed)
+    return origin[1] == _host_name(host) or origin in map(parse_origin, allowed)
 
 
 def _host_name(host: str) -> str:
@@ -200,3 +219,15 @@ def encode_101(
             raise ValueError(f"the header {name} of the 101 answer is wsd's own")
         headers.add(name, value)
     return encode_status_and_headers(101, headers)
+
+
+def encode_plain_101(key: str, subprotocol: str | None) -> bytes:
+    """What `encode_101` gives where no extension is in use and nobody adds a header.
+
+    Args:
+        key: What the client sent as Sec-WebSocket-Key.
+        subprotocol: A token; None: none is confirmed.
+    """
+    if subprotocol is None:
+        return b"%b%b\r\n\r\n" % (_PLAIN_101, _accept(key))
+    return b"%b%b\r\nSec-WebSocket-Protocol: %b\r\n\r\n" % (_PLAIN_101, _accept(key), subprotocol.encode("ascii"))

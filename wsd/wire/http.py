@@ -11,7 +11,7 @@ smuggled.  A head is either accepted whole or refused with a `HandshakeError`, n
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import parse_qs, unquote
 
 import httptools
@@ -70,15 +70,23 @@ class Request:
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         """The head as it arrived, from the method to the empty line."""
-        self._parsed: _Parsed | None = None
+        # False: what is parsed is to be kept, and nothing was yet.
+        self._parsed: _Parsed | Literal[False] | None = None
 
     def _parse(self) -> _Parsed:
-        """Parse the head, or give what `keep_parsed` kept."""
-        return self._parsed or _Parsed(self.raw)
+        """Parse the head, or give what was kept of that."""
+        parsed = self._parsed or _Parsed(self.raw)
+        if self._parsed is False:
+            self._parsed = parsed
+        return parsed
 
     def keep_parsed(self, keep: bool) -> None:
         """Keep the parsed head (while a request is being answered), or drop it (once it is an idle connection's)."""
         self._parsed = self._parse() if keep else None
+
+    def keep_when_parsed(self) -> None:
+        """Keep the parsed head from when somebody first asks for something in it."""
+        self._parsed = self._parsed or False
 
     @property
     def method(self) -> str:

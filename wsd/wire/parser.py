@@ -7,14 +7,17 @@ bytes, who gets the pieces, or what is answered.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wsd.errors import ProtocolError
-from wsd.wire.fast import parse
+from wsd.wire.fast import mask, parse
+from wsd.wire.frames import CLOSE_FRAME, FIN, MASKED, MAX_CONTROL_BYTES, parse_close
 from wsd.wire.reading import FINAL, FIRST, INFLATE_BYTES, LONGEST, OPCODE, PAYLOAD, REMAINING, Piece, Reading
 
 if TYPE_CHECKING:
     from wsd.wire.deflate import Inflater
+
+_FIN_CLOSE: Final = FIN | CLOSE_FRAME
 
 
 class Parser:
@@ -129,6 +132,15 @@ class Parser:
             at = parse(data, size, self.bound, size, pieces)
             if at == size:
                 return pieces
+            # Nearly always what is no plain message is the Close at the end.
+            length = size - at - 6
+            if (
+                data[at] == _FIN_CLOSE
+                and 0 <= length <= MAX_CONTROL_BYTES
+                and data[at + 1] == MASKED + length
+                and self._take_close(data[at:])
+            ):
+                return pieces
         if self.failure is None and self.close is None:
             reading = self._reading or self._read()
             try:
@@ -138,6 +150,15 @@ class Parser:
             else:
                 self._look_whether_plain(reading)
         return pieces
+
+    def _take_close(self, data: bytes | memoryview) -> bool:
+        """Take a whole Close frame; reports whether there is nothing wrong with what it says."""
+        try:
+            self.close = parse_close(mask(data[6:], bytes(data[2:6])))
+        except ProtocolError:
+            return False  # it goes the way of all others
+        self.is_plain = False
+        return True
 
     def _fail(self, failure: ProtocolError) -> None:
         # Without the tracebacks, whose frames hold us and all that we hold: such a ring would stay in memory until the

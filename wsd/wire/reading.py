@@ -216,6 +216,8 @@ class Reading:
                 self._remaining = length
                 self._offset = 0
                 at = self._continue_frame(data, payload_at, end, pieces)
+        if at < end:  # behind a Close: nobody reads it, but `held` tells that the peer went on
+            self._stash = bytes(data[at : at + 1])
 
     def _check_start(self, head: int, second: int) -> None:
         """All that the first two bytes of a frame can be wrong in; called again when they were stashed."""
