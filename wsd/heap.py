@@ -4,7 +4,7 @@ Owns when that is done.  Must not know what a handshake is: it is told of each t
 
 While a TLS handshake is under way OpenSSL holds some 50 kB for it, in pieces between which there lies what stays.
 Freed, they are holes in the heap, which C's allocator keeps: by itself it gives back nothing but the heap's end.
-A crowd of 500 that came at once was measured with 30 to 36 kB for each, and with 24 once the holes were given back.
+A crowd of 500 that came at once was measured with 30 to 36 kB for each, and with 24 to 27 once they were given back.
 """
 
 from __future__ import annotations
