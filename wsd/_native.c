@@ -301,11 +301,11 @@ static PyObject *native_parse(PyObject *Py_UNUSED(module), PyObject *const *argu
     return taken < 0 ? NULL : PyLong_FromSsize_t(taken);
 }
 
-/* A frame that is not masked: `first`, the length, and the payload. */
+/* A frame that is not masked: `first`, the length, and the payload; of that, nothing where it is NULL. */
 PyObject *wsd_frame(unsigned char first, const char *payload, Py_ssize_t size)
 {
     Py_ssize_t header = size <= 125 ? SHORT_HEADER : size < 65536 ? MEDIUM_HEADER : LONG_HEADER;
-    PyObject *frame = PyBytes_FromStringAndSize(NULL, header + size);
+    PyObject *frame = PyBytes_FromStringAndSize(NULL, header + (payload == NULL ? 0 : size));
     unsigned char *at;
 
     if (frame == NULL) {
@@ -317,7 +317,9 @@ PyObject *wsd_frame(unsigned char first, const char *payload, Py_ssize_t size)
     for (Py_ssize_t i = SHORT_HEADER; i < header; i++) {
         at[i] = (unsigned char)((uint64_t)size >> (8 * (header - 1 - i)) & 0xFF);
     }
-    memcpy(at + header, payload, (size_t)size);
+    if (payload != NULL) {
+        memcpy(at + header, payload, (size_t)size);
+    }
     return frame;
 }
 

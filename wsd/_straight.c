@@ -73,6 +73,8 @@ static const char *const saying[SAYINGS] = {
 };
 static PyObject *said[SAYINGS];
 
+static PyMethodDef methods[METHODS];
+
 /* -- slots -------------------------------------------------------------------------------------------------------- */
 
 static PyObject **place(PyObject *object, int kind, int slot)
@@ -283,39 +285,41 @@ static PyObject *callback_on_writable(PyObject *self, PyObject *Py_UNUSED(nothin
     return list_once(self) < 0 ? NULL : Py_NewRef(zero);
 }
 
-/* The bytes of a message that needs no second look, and how it begins; 0 for any other. */
-static int is_small(PyObject *message, const char **bytes, Py_ssize_t *size, long *opcode)
+/* A message that needs no second look: its bytes, and how it begins; 0 for any other. */
+static int is_simple(PyObject *message, const char **bytes, Py_ssize_t *size, long *opcode)
 {
     if (PyBytes_CheckExact(message)) {
         *bytes = PyBytes_AS_STRING(message);
         *size = PyBytes_GET_SIZE(message);
         *opcode = OPCODE_BINARY;
-    } else if (PyUnicode_CheckExact(message) && PyUnicode_IS_COMPACT_ASCII(message)) {
+        return 1;
+    }
+    if (PyUnicode_CheckExact(message) && PyUnicode_IS_COMPACT_ASCII(message)) {
         *bytes = (const char *)PyUnicode_1BYTE_DATA(message);
         *size = PyUnicode_GET_LENGTH(message);
         *opcode = OPCODE_TEXT;
-    } else {
-        return 0;
+        return *size <= numbers[COPY_BYTES];
     }
-    return *size <= numbers[COPY_BYTES];
+    return 0;
 }
 
-/* Sets a frame aside for this turn's send: 0, or -1 with an exception. */
-static int set_aside(PyObject *output, long opcode, const char *bytes, Py_ssize_t size)
+/* Sets a frame aside for this turn's send: 0, or -1 with an exception.  A payload that is not worth a copy, which is
+ * one of bytes, is kept by reference. */
+static int set_aside(PyObject *output, PyObject *message, long opcode, const char *bytes, Py_ssize_t size)
 {
     PyObject *buffers = get(output, OUTPUT, OUTPUT_BUFFERS), *frame;
-    int failed;
+    int is_large = size > numbers[COPY_BYTES], failed;
 
     if (!PyList_CheckExact(buffers)) {
         PyErr_SetString(PyExc_TypeError, "the buffers of an output are a list");
         return -1;
     }
-    frame = wsd_frame((unsigned char)(FIN | opcode), bytes, size);
+    frame = wsd_frame((unsigned char)(FIN | opcode), is_large ? NULL : bytes, size);
     if (frame == NULL) {
         return -1;
     }
-    size = PyBytes_GET_SIZE(frame);
-    failed = PyList_Append(buffers, frame);
+    size = PyBytes_GET_SIZE(frame) + (is_large ? size : 0);
+    failed = PyList_Append(buffers, frame) < 0 || (is_large && PyList_Append(buffers, message) < 0);
     Py_DECREF(frame);
     return failed ? -1 : add_number(output, OUTPUT, OUTPUT_SIZE, size);
 }
@@ -329,7 +333,7 @@ static PyObject *write_(PyObject *self, PyObject *const *arguments, Py_ssize_t c
 
     if (names != NULL || count < 1 || count > 3 || output == NULL || !is_true(self, WSI, WSI_WRITING)
         || !is_true(self, WSI, WSI_PLAIN) || !is_number(self, WSI, WSI_STATE, open_state)
-        || !is_number(self, WSI, WSI_OPEN_OPCODE, zero) || !is_small(arguments[0], &bytes, &size, &opcode)
+        || !is_number(self, WSI, WSI_OPEN_OPCODE, zero) || !is_simple(arguments[0], &bytes, &size, &opcode)
         || (count == 3 && arguments[2] != Py_True)) {
         return by_twin(WRITE, self, arguments, count, names);
     }
@@ -340,7 +344,7 @@ static PyObject *write_(PyObject *self, PyObject *const *arguments, Py_ssize_t c
             return by_twin(WRITE, self, arguments, count, names);
         }
     }
-    return set_aside(output, opcode, bytes, size) < 0 ? NULL : Py_NewRef(zero);
+    return set_aside(output, arguments[0], opcode, bytes, size) < 0 ? NULL : Py_NewRef(zero);
 }
 
 static PyObject *send_(PyObject *self, PyObject *message)
@@ -354,10 +358,10 @@ static PyObject *send_(PyObject *self, PyObject *message)
     if (output == NULL || queue != Py_None || !is_true(self, WSI, WSI_PLAIN)
         || !is_number(self, WSI, WSI_STATE, open_state) || !is_number(self, WSI, WSI_OPEN_OPCODE, zero)
         || get(output, OUTPUT, OUTPUT_CHOKED) != Py_False || !is_number(output, OUTPUT, OUTPUT_SIZE, zero)
-        || !is_small(message, &bytes, &size, &opcode)) {
+        || !is_simple(message, &bytes, &size, &opcode)) {
         return by_twin(SEND, self, &message, 1, NULL);
     }
-    if (set_aside(output, opcode, bytes, size) < 0 || list_once(self) < 0) {
+    if (set_aside(output, message, opcode, bytes, size) < 0 || list_once(self) < 0) {
         return NULL;
     }
     return Py_NewRef(zero);
@@ -717,6 +721,29 @@ PyObject *wsd_serve_events(PyObject *Py_UNUSED(module), PyObject *const *argumen
     return Py_NewRef(Py_None);
 }
 
+/* Whether `service_write` of such an object is the function above: looked up once, and anew when the class changes. */
+static int writes_here(PyTypeObject *type)
+{
+    static PyTypeObject *known;
+    static unsigned int version;
+    static int answer;
+    PyObject *found;
+
+    if (type == known && version != 0 && type->tp_version_tag == version) {
+        return answer;
+    }
+    found = PyObject_GetAttr((PyObject *)type, said[SAY_SERVICE_WRITE]);
+    if (found == NULL) {
+        PyErr_Clear(); /* the call says so */
+        return 0;
+    }
+    answer = Py_IS_TYPE(found, &PyMethodDescr_Type) && ((PyMethodDescrObject *)found)->d_method == &methods[SERVICE_WRITE];
+    known = type;
+    version = type->tp_version_tag;
+    Py_DECREF(found);
+    return answer;
+}
+
 PyObject *wsd_serve_writers(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
 {
     PyObject *writers = arguments[0];
@@ -725,8 +752,11 @@ PyObject *wsd_serve_writers(PyObject *Py_UNUSED(module), PyObject *const *argume
     }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(writers); i++) {
         PyObject *wsi = Py_NewRef(PyList_GET_ITEM(writers, i));
-        PyObject *answer = PyObject_CallMethodNoArgs(wsi, said[SAY_SERVICE_WRITE]), *method;
+        PyObject *answer, *method;
         int failed = 0;
+
+        answer = writes_here(Py_TYPE(wsi)) ? service_write(wsi, NULL)
+                                           : PyObject_CallMethodNoArgs(wsi, said[SAY_SERVICE_WRITE]);
         if (answer == NULL) {
             PyObject *kind, *error, *trace;
             PyErr_Fetch(&kind, &error, &trace);
