@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("tests.support")
@@ -21,6 +22,9 @@ IN_CI = os.environ.get("CI", "").lower() == "true"
 
 # Processes that a test starts inherit this, detached ones too, so that they can be found again.
 os.environ[leftovers.MARK] = str(os.getpid())
+
+# For a second run of the same tests, on another interpreter: a quarter of what is made up by default.
+hypothesis.settings.register_profile("few", max_examples=25)
 
 _skipped: list[str] = []
 
