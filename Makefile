@@ -28,8 +28,8 @@ NODE_STAMP := tests/interop/node/node_modules/.package-lock.json
 SOURCES := wsd plugins tests docs bench
 UNIT_TESTS := tests/unit
 # Most tests wait for something, so three at a time keep two cores busy.  The tests of a file stay together, since some
-# share a server, or a port of the README's.
-PYTEST := -m pytest --quiet --numprocesses=3 --dist=loadfile
+# share a server, or a port of the README's; they begin in the order of tests/conftest.py.
+PYTEST := -m pytest --quiet --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 # Unit tests wait for nothing: a third at a time would only collect all of them once more.
 PYTEST_UNIT := -m pytest --quiet --numprocesses=2 --dist=loadfile
 PIP := -m pip --disable-pip-version-check --quiet install
