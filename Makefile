@@ -29,12 +29,18 @@ NODE_STAMP := tests/interop/node/node_modules/.package-lock.json
 SOURCES := wsd plugins tests docs bench
 UNIT_TESTS := tests/unit
 # Most tests wait for something, so three at a time keep two cores busy.  The tests of a file stay together, since some
-# share a server, or a port of the README's.
-PYTEST := -m pytest --quiet --numprocesses=3 --dist=loadfile
+# share a server, or a port of the README's; they begin in the order of tests/conftest.py.
+PYTEST := -m pytest --quiet --numprocesses=3 --dist=loadfile --no-loadscope-reorder
+# Unit tests wait for nothing: a third at a time would only collect all of them once more.
+PYTEST_UNIT := -m pytest --quiet --numprocesses=2 --dist=loadfile
 PIP := -m pip --disable-pip-version-check --quiet install
 
+# Compiled modules are kept, whatever the caller's habit (that of many containers is not to): the tests start Python more
+# than a thousand times, and to compile wsd is a third of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
-.PHONY: help run test check static unit unit-O check-native others integration conformance coverage fuzz soak attacks bench bench-micro format install uninstall clean python
+.PHONY: help run test check static unit unit-O check-native other-environments others integration conformance coverage fuzz soak attacks bench bench-micro format install uninstall clean python
 
 help:
 	@echo "make run         serve etc/wsd.toml in the foreground on 127.0.0.1:7681"
@@ -97,8 +103,12 @@ run: $(RUN_STAMP)
 
 # -- checking ---------------------------------------------------------------------------------------------------------
 
-# pytest runs last and once over everything, so that its closing line closes the output.
-test: static unit-O others $(NODE_STAMP)
+# What keeps one core busy goes beside something else.  The environments of the other Pythons wait for ours, since each
+# install writes into the tree.  pytest runs last and once over everything, so that its closing line closes the output.
+test:
+	@$(MAKE) --no-print-directory --jobs=2 $(DEV_STAMP) $(NODE_STAMP)
+	@$(MAKE) --no-print-directory --jobs=3 static unit-O other-environments
+	@$(MAKE) --no-print-directory others
 	@$(PY) $(PYTEST)
 
 check: static unit unit-O integration
@@ -109,13 +119,13 @@ static: $(DEV_STAMP)
 	@$(PY) -m mypy wsd plugins docs/examples
 
 unit: $(DEV_STAMP)
-	@$(PY) $(PYTEST) $(UNIT_TESTS)
+	@$(PY) $(PYTEST_UNIT) $(UNIT_TESTS)
 
 # Two things at once, which have nothing to do with each other: what the C functions do is done by their Python twins; and
 # nothing in wsd may rest on an assert's side effect (the tests' own asserts are kept: pytest rewrites them to ifs).
 unit-O: $(DEV_STAMP)
 	@echo "unit tests and conformance under python -O, without the C functions"
-	@WSD_PURE=1 $(PY) -O $(PYTEST) -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' \
+	@WSD_PURE=1 $(PY) -O $(PYTEST_UNIT) -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' \
 	  $(UNIT_TESTS) tests/conformance
 
 # In a copy of what it takes, so that the extension that everything else runs on stays as it is.  All memory comes from
@@ -150,18 +160,27 @@ check-native: $(DEV_STAMP)
 integration: $(DEV_STAMP)
 	@$(PY) $(PYTEST) tests/integration
 
-# One environment for each other interpreter that runs; the first that answers for a version wins.
-others: python
-	@for python in $(OTHER_PYTHONS); do \
-	  version=$$($$python -c 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
-	  case " $$done " in *" $$version "*) continue;; esac; \
-	  done="$$done $$version"; env=$(VENV)-$$version; \
+# The beginning of a loop over the other interpreters that run; the first that answers for a version wins.
+define EACH_OTHER_PYTHON
+for python in $(OTHER_PYTHONS); do \
+  version=$$($$python -c 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+  case " $$done " in *" $$version "*) continue;; esac; \
+  done="$$done $$version"; env=$(VENV)-$$version;
+endef
+
+other-environments: python
+	@$(EACH_OTHER_PYTHON) \
 	  if [ ! -f $$env/.installed ] || [ -n "$$(find $(INSTALLED) -newer $$env/.installed)" ]; then \
 	    echo "making $$env"; \
-	    $$python -m venv $$env && $$env/bin/python $(PIP) --editable '.[dev]' && touch $$env/.installed || exit 1; \
+	    $$python -m venv $$env && $$env/bin/python $(PIP) --editable '.[test]' && touch $$env/.installed || exit 1; \
 	  fi; \
+	done
+
+# Hypothesis makes up fewer examples here: what they look for is the same on each Python.
+others: other-environments
+	@$(EACH_OTHER_PYTHON) \
 	  echo "unit tests on Python $$version"; \
-	  $$env/bin/python $(PYTEST) $(UNIT_TESTS) || exit 1; \
+	  $$env/bin/python $(PYTEST_UNIT) --hypothesis-profile=few $(UNIT_TESTS) || exit 1; \
 	done; \
 	for version in 3.12 3.13; do \
 	  case " $$done " in *" $$version "*) ;; *) echo "Python $$version does not run here: not tested on it";; esac; \

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 pytest.register_assert_rewrite("tests.support")
@@ -22,7 +23,43 @@ IN_CI = os.environ.get("CI", "").lower() == "true"
 # Processes that a test starts inherit this, detached ones too, so that they can be found again.
 os.environ[leftovers.MARK] = str(os.getpid())
 
+# For a second run of the same tests, on another interpreter: a quarter of what is made up by default.
+hypothesis.settings.register_profile("few", max_examples=25)
+
+LONGEST = [
+    "integration/test_readme.py",
+    "faults/test_single_faults.py",
+    "interop/test_libwebsockets.py",
+    "integration/test_install.py",
+    "integration/test_daemon.py",
+    "interop/test_foreign_servers.py",
+    "attacks/test_daemons.py",
+    "integration/test_detach.py",
+    "integration/test_renewal.py",
+    "integration/test_daemon_reload.py",
+    "interop/test_browser.py",
+    "interop/test_tls_clients.py",
+    "integration/test_examples.py",
+    "integration/test_connect.py",
+    "integration/test_install_native.py",
+    "soak/test_soak.py",
+]
+"""Half a minute each, more or less.  They begin first, so that no worker is left with one when the others are done; the
+many short files of unit tests fill up the end."""
+
 _skipped: list[str] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files in the order in which they are to begin; `--no-loadscope-reorder` has xdist keep to it."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return place.get(f"{folder}/{item.path.name}", len(place) + (folder == "unit"))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,8 @@ def run(
 def is_beginning(some: bytes, whole: bytes) -> bool:
     """Reports whether bytes are the beginning of others, which may themselves be of a peer that did not listen to the
     end; or of other answers up to one that tells of a fault."""
+    if whole.startswith(some) or some.startswith(whole):  # nearly always, and a hundred times faster than what follows
+        return True
     size = next((at for at, (one, other) in enumerate(zip(some, whole, strict=False)) if one != other), len(some))
     return size == len(some) or some[:size].endswith(b"HTTP/1.1 ")
 

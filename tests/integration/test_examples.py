@@ -107,20 +107,16 @@ class TestEach:
                 client.disconnect()
             running.end()
 
-    def test_it_ends_with_nobody_there(self, name: str) -> None:
+    def test_it_is_idle_and_answers_and_ends_with_nobody_there(self, name: str) -> None:
         with started(name) as running:
+            with connect(running.port), Client(running.port):
+                time.sleep(50 * MS)  # what is under way settles
+                before = running.switches()
+                time.sleep(300 * MS)
+                assert running.switches() - before <= 2
+            with Client(running.port) as client:
+                assert client.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
             running.stop()
-
-    def test_idle_is_idle(self, name: str) -> None:
-        with started(name) as running, connect(running.port), Client(running.port):
-            time.sleep(50 * MS)  # what is under way settles
-            before = running.switches()
-            time.sleep(300 * MS)
-            assert running.switches() - before <= 2
-
-    def test_plain_http_gets_an_answer(self, name: str) -> None:
-        with started(name) as running, Client(running.port) as client:
-            assert client.request("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
 
 
 @pytest.mark.parametrize("name", FEEDS)

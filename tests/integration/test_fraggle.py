@@ -23,7 +23,7 @@ from wsd import log
 from wsd.options import Compression
 from wsd.plugins import load
 
-MESSAGES = 10
+MESSAGES = 5
 """On average 500 fragments and 2 MB each."""
 
 PACKED = pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -13,7 +14,7 @@ import pytest
 from tests.support.client import BINARY, TEXT, Client, close_frame, connect, frame, upgrade_request
 from tests.support.context import running
 from tests.support.echoes import EchoMessages, EchoPieces
-from tests.support.timing import PATIENCE, wait_until
+from tests.support.timing import MS, PATIENCE, wait_until
 from wsd import log
 from wsd.config import Timeouts
 
@@ -165,6 +166,7 @@ def test_a_good_client_goes_on_undisturbed(log_lines: list[str]) -> None:
             good.send_text(str(echoed))
             assert good.receive_message() == str(echoed)
             echoed += 1
+            time.sleep(2 * MS)  # those who throw garbage get some time as well
         for thread in threads:
             thread.join(PATIENCE)
         assert failures == []

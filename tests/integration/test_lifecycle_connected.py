@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.support.client import BINARY, CONTINUATION, PING, PONG, TEXT, Frame, frame
 from tests.support.dials import check_nothing_is_due, dial, echoed, end, left, opened
-from tests.support.plays import HELLO, SHORT, Plays, Stage, answering, ask_and_hold, close, fail, is_answer, written
+from tests.support.plays import (
+    HELLO,
+    SHORT,
+    Plays,
+    Stage,
+    answering,
+    ask_and_hold,
+    close,
+    ends_it,
+    fail,
+    is_answer,
+    written,
+)
 from tests.support.server import Connection, Server
 from wsd.config import Keepalive, Limits, Timeouts
 from wsd.reconnect import Backoff
@@ -160,35 +173,15 @@ def no_answer(stage: Stage) -> str:
     return got
 
 
-def provoke(stage: Stage, connection: Connection, hook: str) -> None:
-    """Have a hook called."""
-    if hook == "on_receive":
-        connection.send_text("hello")
-    elif hook == "on_pong":
-        connection.send(frame(PONG, b"mark", mask=None))
-    elif hook == "on_writeable":
-        stage.do(lambda wsi: wsi.callback_on_writable())
-    elif hook == "on_timer":
-        stage.do(lambda wsi: wsi.set_timer(0))
-    elif hook == "on_user":
-        stage.do(lambda wsi: stage.context.callback_all_protocol(wsi.protocol, 1000))
-
-
-def ends_it(hook: str, deed: Callable[..., Any]) -> Callable[[Stage], str]:
-    """What a plugin does in one hook ends the connection."""
-
-    def act(stage: Stage) -> str:
-        stage.does(hook, deed)
-        connection = opened(stage)
-        provoke(stage, connection, hook)
-        return echoed(connection)
-
-    return act
-
+BRINGS: dict[str, Callable[[Connection], object]] = {
+    "on_receive": lambda connection: connection.send_text("hello"),
+    "on_pong": lambda connection: connection.send(frame(PONG, b"mark", mask=None)),
+}
+ends = partial(ends_it, begin=opened, brings=BRINGS, finish=echoed)
 
 for _hook in ("on_established", "on_receive", "on_writeable", "on_pong", "on_timer", "on_user"):
-    plays.of(f"`{_hook}` answers CLOSE")(ends_it(_hook, close))
-    plays.of(f"`{_hook}` raises")(ends_it(_hook, fail))
+    plays.of(f"`{_hook}` answers CLOSE")(ends(_hook, close))
+    plays.of(f"`{_hook}` raises")(ends(_hook, fail))
 
 
 @plays.of("the server hangs up without a Close")

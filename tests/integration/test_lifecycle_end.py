@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import pytest
 
@@ -17,6 +17,7 @@ from tests.support.plays import (
     close,
     echoed,
     end,
+    ends_it,
     fail,
     is_answer,
     left,
@@ -99,36 +100,17 @@ def close_behind(stage: Stage) -> str:
     return echoed(client)
 
 
-def provoke(stage: Stage, client: Client, hook: str) -> None:
-    """Have a hook called."""
-    if hook in ("on_receive", "on_message"):
-        client.send(HELLO)
-    elif hook == "on_pong":
-        client.send(frame(PONG, b"mark"))
-    elif hook == "on_writeable":
-        stage.do(lambda wsi: wsi.callback_on_writable())
-    elif hook == "on_timer":
-        stage.do(lambda wsi: wsi.set_timer(0))
-    elif hook == "on_user":
-        stage.do(lambda wsi: stage.context.callback_all_protocol(wsi.protocol, 1000))
-
-
-def ends_it(hook: str, deed: Callable[..., Any]) -> Callable[[Stage], str]:
-    """What a plugin does in one hook ends the connection."""
-
-    def act(stage: Stage) -> str:
-        stage.does(hook, deed)
-        client = stage.open()
-        provoke(stage, client, hook)
-        return echoed(client)
-
-    return act
-
+BRINGS: dict[str, Callable[[Client], object]] = {
+    "on_receive": lambda client: client.send(HELLO),
+    "on_message": lambda client: client.send(HELLO),
+    "on_pong": lambda client: client.send(frame(PONG, b"mark")),
+}
+ends = partial(ends_it, begin=Stage.open, brings=BRINGS, finish=echoed)
 
 for _hook in ("on_established", "on_receive", "on_message", "on_writeable", "on_pong", "on_timer", "on_user"):
     _styles = {"styles": ["whole"]} if _hook == "on_message" else {}
-    plays.of(f"`{_hook}` answers CLOSE", **_styles)(ends_it(_hook, close))
-    plays.of(f"`{_hook}` raises", **_styles)(ends_it(_hook, fail))
+    plays.of(f"`{_hook}` answers CLOSE", **_styles)(ends(_hook, close))
+    plays.of(f"`{_hook}` raises", **_styles)(ends(_hook, fail))
 
 
 @plays.of("`on_closed` raises")

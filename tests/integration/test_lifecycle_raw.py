@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import dials
 from tests.support.client import Client
-from tests.support.plays import SHORT, Plays, Stage, ask_and_hold, close, end, fail, left
+from tests.support.plays import SHORT, Plays, Stage, ask_and_hold, close, end, ends_it, fail, left
 from tests.support.server import Connection, Server, refusing_port
 from tests.support.timing import wait_until
 from wsd.config import Limits, Timeouts
@@ -133,33 +133,12 @@ raw("`wsi.set_timeout()` runs out")(closed(lambda _, wsi: wsi.set_timeout(0)))
 raw("`context.stop()`")(closed(lambda stage, _: stage.context.stop()))
 
 
-def provoke(stage: Stage, client: Client, hook: str) -> None:
-    """Have a hook called."""
-    if hook == "on_raw_receive":
-        client.send(b"hello")
-    elif hook == "on_raw_writeable":
-        stage.do(lambda wsi: wsi.callback_on_writable())
-    elif hook == "on_timer":
-        stage.do(lambda wsi: wsi.set_timer(0))
-    elif hook == "on_user":
-        stage.do(lambda wsi: stage.context.callback_all_protocol(wsi.protocol, 1000))
-
-
-def ends_it(hook: str, deed: Callable[..., Any]) -> Callable[[Stage], str]:
-    """What a plugin does in one hook ends the connection."""
-
-    def act(stage: Stage) -> str:
-        stage.does(hook, deed)
-        client = adopted(stage)
-        provoke(stage, client, hook)
-        return end(client)
-
-    return act
-
+BRINGS: dict[str, Callable[[Client], object]] = {"on_raw_receive": lambda client: client.send(b"hello")}
+ends = partial(ends_it, begin=adopted, brings=BRINGS, finish=end)
 
 for _hook in ("on_raw_adopt", "on_raw_receive", "on_raw_writeable", "on_timer", "on_user"):
-    raw(f"`{_hook}` answers CLOSE")(ends_it(_hook, close))
-    raw(f"`{_hook}` raises")(ends_it(_hook, fail))
+    raw(f"`{_hook}` answers CLOSE")(ends(_hook, close))
+    raw(f"`{_hook}` raises")(ends(_hook, fail))
 
 
 @raw("`on_raw_close` raises")

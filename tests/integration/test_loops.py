@@ -6,7 +6,6 @@ With a loop that is not wsd's own, what was announced to it is checked too: see 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import BINARY, CONTINUATION, PING, PONG, TEXT, Client, Frame, close_frame, connect, frame
-from tests.support.context import Running, running
+from tests.support.context import running
 from tests.support.echoes import EchoMessages, EchoPieces
 from tests.support.loops import BUILT_IN, LOOPS, OtherLoop, loop_of
 from tests.support.outgoing import dialing
@@ -23,6 +22,7 @@ from tests.support.timing import MS, PATIENCE, wait_until
 from wsd.config import Limits, Timeouts
 from wsd.protocol import Protocol
 from wsd.stream import LOW_WATER
+from wsd.timers import Timer
 
 
 @pytest.fixture(params=LOOPS)
@@ -35,19 +35,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 def loop(kind: str) -> Iterator[OtherLoop | None]:
     with loop_of(kind) as other:
         yield other
-
-
-def turns(served: Running, seconds: float = 200 * MS) -> int:
-    """How many turns there were while nothing was to be done, once what was under way has settled."""
-    counters = served.context.counters
-
-    def during(some: float) -> int:
-        before = counters.turns
-        time.sleep(some)
-        return counters.turns - before
-
-    wait_until(lambda: not during(30 * MS), what="it does not come to rest")
-    return during(seconds)
 
 
 def ended(client: Client) -> None:
@@ -94,7 +81,7 @@ class TestMessages:
             sender.start()
             assert [client.receive_message() for _ in range(10_000)] == [str(n) for n in range(10_000)]
             sender.join()
-            assert turns(served) <= 1
+            assert served.idle_turns() <= 1
 
     def test_plain_http_and_a_second_request_behind_the_first(self, loop: OtherLoop | None) -> None:
         with running([EchoMessages()], loop=loop) as served, Client(served.port) as client:
@@ -176,7 +163,7 @@ class TestEnds:
             client.send_text("never read")
             client.reset()
             if kind not in (BUILT_IN, "poll"):
-                assert turns(served) <= 1
+                assert served.idle_turns() <= 1
                 assert served.call(lambda: wsi.rx_flow_control(True)) == 0
             assert protocol.end() == (1006, "")
 
@@ -202,9 +189,9 @@ class TestFlow:
         protocol = EchoMessages()
         with running([protocol], loop=loop) as served, connect(served.port, receive_buffer=4096) as client:
             served.call(lambda: next(iter(protocol.wsis)).send(bytes(8 << 20)))
-            assert turns(served) <= 2  # it has been written, and is not in the queue any more
+            assert served.idle_turns() <= 2  # it has been written, and is not in the queue any more
             client.send_text("behind it")
-            assert turns(served) <= 2
+            assert served.idle_turns() <= 2
             with connect(served.port) as other:
                 other.send_text("not disturbed")
                 assert other.receive_message() == "not disturbed"
@@ -238,7 +225,7 @@ class TestFlow:
 
         protocol = Writer()
         with running([protocol], loop=loop) as served, connect(served.port, receive_buffer=4096) as client:
-            assert turns(served) <= 2
+            assert served.idle_turns() <= 2
             assert protocol.left, "the kernel took it all: the test shows nothing"
             for number in range(2999, -1, -1):
                 assert client.receive_message() == number.to_bytes(2, "big") * 1000
@@ -260,22 +247,33 @@ class TestFlow:
 
     def test_a_plugin_that_always_asks_to_write_starves_nobody(self, loop: OtherLoop | None) -> None:
         class Greedy(EchoMessages):
+            calls = 0
+
             def on_established(self, wsi: Any) -> None:
-                wsi.callback_on_writable()
+                if wsi.request.path == "/greedy":
+                    wsi.callback_on_writable()
 
             def on_writeable(self, wsi: Any) -> None:
+                self.calls += 1
                 wsi.callback_on_writable()
 
-        with running([Greedy()], loop=loop) as served, connect(served.port), connect(served.port) as client:
-            for number in range(20):
-                client.send_text(str(number))
-                assert client.receive_message() == str(number)
+        protocol, done = Greedy(), threading.Event()
+        with running([protocol], loop=loop) as served, connect(served.port, path="/greedy"):
+            with connect(served.port) as client:  # who comes in beside it
+                served.call(lambda: served.context.call_later(10 * MS, done.set))
+                for number in range(30):
+                    client.send_text(str(number))
+                    assert client.receive_message() == str(number)
+                assert done.wait(PATIENCE)
+            assert 0 < protocol.calls <= served.context.counters.turns
 
     def test_at_the_connection_limit_others_wait(self, loop: OtherLoop | None) -> None:
         with running([EchoMessages()], loop=loop, limits=Limits(max_connections=1)) as served:
             with connect(served.port) as one, Client(served.port) as two:
                 two.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert turns(served) <= 1
+                assert served.idle_turns() <= 1
+                assert served.context.wsi_count == 1
+                assert served.context.counters.accept_pauses == 1
                 one.disconnect()
                 assert two.receive_response().status == 200
 
@@ -283,7 +281,7 @@ class TestFlow:
 class TestTimersAndWakeUps:
     def test_idle_is_idle(self, loop: OtherLoop | None) -> None:
         with running([EchoMessages()], loop=loop) as served, connect(served.port), Client(served.port):
-            assert turns(served) <= 1
+            assert served.idle_turns() <= 1
 
     def test_call_later_in_order_from_a_hook_and_from_outside(self, loop: OtherLoop | None) -> None:
         with running([EchoMessages()], loop=loop) as served:
@@ -296,29 +294,37 @@ class TestTimersAndWakeUps:
 
             def first() -> None:
                 calls.append("first")
+                never.cancel()
                 served.context.call_later(0, lambda: calls.append("second"))
 
-            def arrange() -> None:
+            def arrange() -> Timer:
                 served.context.call_later(60 * MS, last)
                 served.context.call_later(20 * MS, first)
+                return served.context.call_later(40 * MS, lambda: calls.append("never"))
 
-            served.call(arrange)
+            never = served.call(arrange)
             assert done.wait(PATIENCE)
             assert calls == ["first", "second", "last"]
-            assert turns(served) <= 1
+            assert len(served.context.timers) == 0
+            assert served.idle_turns() <= 1
 
     def test_a_timer_of_a_wsi_and_its_timeout(self, loop: OtherLoop | None) -> None:
         class Timed(EchoMessages):
+            timers = 0
+
             def on_established(self, wsi: Any) -> None:
                 wsi.set_timer(10 * MS)
                 wsi.set_timeout(100 * MS)
 
             def on_timer(self, wsi: Any) -> None:
+                self.timers += 1
                 wsi.send("tick")
 
-        with running([Timed()], loop=loop) as served, connect(served.port) as client:
+        protocol = Timed()
+        with running([protocol], loop=loop) as served, connect(served.port) as client:
             assert client.receive_message() == "tick"
             assert client.receive_close().close_code == 1008
+            assert protocol.timers == 1
 
     def test_a_broadcast_from_another_thread_by_a_wake_up(self, loop: OtherLoop | None) -> None:
         class Woken(EchoMessages):

@@ -21,7 +21,7 @@ import pytest
 from tests.support.client import connect
 from tests.support.context import Running, running
 from tests.support.echoes import EchoMessages
-from tests.support.loops import LOOPS, OtherLoop, loop_of
+from tests.support.loops import BUILT_IN, EXTERNAL, LOOPS, OtherLoop, loop_of
 from tests.support.stepped import stepped
 from tests.support.timing import MS, PATIENCE, wait_until
 from wsd.timers import Timer
@@ -29,7 +29,9 @@ from wsd.timers import Timer
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 TIMERS = 100_000
-CONNECTIONS = 10_000
+CONNECTIONS = {BUILT_IN: 10_000, **dict.fromkeys(EXTERNAL, 3000)}
+"""By the loop.  Ten thousand are for what is wsd's; that an example lets go of what it knew of a connection shows with
+fewer, which cost a third of the processor's time."""
 
 
 @pytest.fixture(params=LOOPS)
@@ -140,13 +142,13 @@ def tell(process: subprocess.Popen[str], what: str = "") -> None:
     process.stdin.flush()
 
 
-@pytest.mark.parametrize("kind", LOOPS)
-def test_ten_thousand_connections_leave_nothing_behind(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "connections"), CONNECTIONS.items())
+def test_thousands_of_connections_leave_nothing_behind(kind: str, connections: int) -> None:
     """All at once, where the limit on descriptors allows it; else as many as it does, one crowd after the other."""
     with program("serve", kind) as server:
         told = line(server)
-        with program("come", told["port"], told["many"], CONNECTIONS) as clients:
-            left = CONNECTIONS
+        with program("come", told["port"], told["many"], connections) as clients:
+            left = connections
             while left:
                 came = line(clients)
                 left -= came
@@ -168,8 +170,8 @@ def test_ten_thousand_connections_leave_nothing_behind(kind: str) -> None:
             "timers": 0,
             "table": 2,  # the wake-up and the listener
             "announced": 2,
-            "established": CONNECTIONS,
-            "ends": CONNECTIONS,
+            "established": connections,
+            "ends": connections,
             "errors": 0,
             "wsis": 0,
             "descriptors": 0,

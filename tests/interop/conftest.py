@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ import pytest
 
 from tests.interop.c_program import compile_with_libwebsockets
 from tests.interop.tls import WHO, tls_tables
-from tests.support.ca import Authority
+from tests.support import leftovers
+from tests.support.ca import Authority, Issued
 from tests.support.timing import PATIENCE, wait_until
 
 
@@ -42,6 +44,9 @@ class Daemon:
         self.folder = folder
         self.port = free_port()
         self.log = folder / "wsd.log"
+        self._seen = 0
+        """How much of the log belongs to tests that are over."""
+        self._is_terminated = False
         config = folder / "wsd.toml"
         folders = [str(folder / "plugins"), str(root / "plugins")]
         (folder / "plugins").mkdir(exist_ok=True)
@@ -59,6 +64,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=folder
             )
+        leftovers.STANDING.add(self.process.pid)
         wait_until(self._answers, what="the daemon listens")
 
     @property
@@ -66,12 +72,21 @@ class Daemon:
         return f"ws://127.0.0.1:{self.port}/"
 
     def read_log(self) -> str:
-        return self.log.read_text(errors="replace")
+        """What it has logged in this test."""
+        return self.log.read_bytes()[self._seen :].decode(errors="replace")
 
     def complaints(self) -> list[str]:
         """What it logged at ERR or WARN, but that it serves as root, which is how CI runs."""
         lines = self.read_log().splitlines()
         return [line for line in lines if re.search(" (ERR|WARN) |Traceback", line) and "serving as root" not in line]
+
+    def check(self) -> None:
+        """Nothing is wrong with it at the end of a test, be it ended or not; the next test's log begins here."""
+        has_ended = self.has_ended
+        assert not has_ended or self.stop() == 0, self.read_log()
+        said = self.read_log()
+        assert not self.complaints(), said
+        self._seen += len(said.encode())
 
     def wait_log(self, text: str) -> None:
         wait_until(lambda: text in self.read_log(), what=f"{text!r} in the log")
@@ -81,8 +96,14 @@ class Daemon:
         ended = re.compile(rf" {re.escape(protocol)}#\d+ \S+: closed, {code} ")
         wait_until(lambda: ended.search(self.read_log()), what=f"{protocol} closed with {code}")
 
+    @property
+    def has_ended(self) -> bool:
+        """Reports whether it was asked to end, or has ended."""
+        return self._is_terminated or self.process.poll() is not None
+
     def terminate(self) -> None:
         """Ask it to end, and do not wait."""
+        self._is_terminated = True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
@@ -94,6 +115,7 @@ class Daemon:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        leftovers.STANDING.discard(self.process.pid)
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.read_log()
@@ -118,25 +140,63 @@ def traffic_program(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return compile_with_libwebsockets(root / "tests" / "interop" / "c" / "traffic.c", target)
 
 
+class Serving:
+    """Daemons for the tests of a module: who asks for the same as an earlier test gets that one, if it still runs.
+
+    Call it as `serve(["echo"], tables="...")`; with `alone=True` for one that nobody else has.
+    """
+
+    def __init__(self, make_folder: Callable[[], Path], root: Path) -> None:
+        self._make_folder = make_folder
+        self._root = root
+        self._shared: dict[str, Daemon] = {}
+        self._used: list[Daemon] = []
+        """Those of the running test."""
+
+    def __call__(
+        self, protocols: list[str], tables: str = "", plugins: Mapping[str, str] | None = None, alone: bool = False
+    ) -> Daemon:
+        what = repr((protocols, tables, plugins))
+        daemon = None if alone else self._shared.get(what)
+        if daemon is None or daemon.has_ended:
+            daemon = Daemon(self._make_folder(), self._root, protocols, tables, plugins)
+            if not alone:
+                self._shared[what] = daemon
+        if daemon not in self._used:
+            self._used.append(daemon)
+        return daemon
+
+    def end_test(self) -> None:
+        """Each that the test had stops with status 0, unless another test may want it, and has not complained."""
+        used, self._used = self._used, []
+        try:
+            for daemon in used:
+                if daemon not in self._shared.values():
+                    daemon.terminate()
+                daemon.check()
+        finally:
+            for daemon in used:
+                if daemon.has_ended:
+                    daemon.kill()
+
+    def end_module(self) -> None:
+        self._used = list(self._shared.values())
+        self._shared.clear()
+        self.end_test()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Serving]:
+    serving = Serving(lambda: tmp_path_factory.mktemp("daemon"), root)
+    yield serving
+    serving.end_module()
+
+
 @pytest.fixture
-def serve(tmp_path: Path, root: Path) -> Iterator[Callable[..., Daemon]]:
-    """Start a daemon: `serve(["echo"], tables="...")`.  Each must stop with status 0 and without a complaint."""
-    daemons: list[Daemon] = []
-
-    def start(protocols: list[str], tables: str = "", **options: Any) -> Daemon:
-        folder = tmp_path / f"daemon{len(daemons)}"
-        folder.mkdir(exist_ok=True)
-        daemons.append(Daemon(folder, root, protocols, tables, **options))
-        return daemons[-1]
-
-    try:
-        yield start
-        for daemon in daemons:
-            assert daemon.stop() == 0, daemon.read_log()
-            assert not daemon.complaints(), daemon.read_log()
-    finally:
-        for daemon in daemons:
-            daemon.kill()
+def serve(serving: Serving) -> Iterator[Serving]:
+    """A daemon of this module's, see `Serving`.  Each must stop with status 0 and without a complaint."""
+    yield serving
+    serving.end_test()
 
 
 @pytest.fixture(scope="module")
@@ -144,14 +204,19 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
+@pytest.fixture(scope="module")
+def localhost(authority: Authority) -> Callable[[Literal["ec", "rsa"]], Issued]:
+    """Certificates for localhost, by the kind of their key; the daemons that share one would see it change."""
+    return cache(lambda key: authority.issue(["localhost", "127.0.0.1"], key=key, file=f"localhost-{key}"))
+
+
 @pytest.fixture
-def serve_tls(serve: Callable[..., Daemon], authority: Authority) -> Callable[..., Daemon]:
+def serve_tls(serve: Serving, localhost: Callable[[Literal["ec", "rsa"]], Issued]) -> Callable[..., Daemon]:
     """Start a daemon with TLS and a certificate for localhost: `serve_tls("rsa", min_version="1.3")`, say, with options
     of [listen.tls].  It serves `who` (see tls.py) and the shipped plugins."""
 
-    def start(key: Literal["ec", "rsa"] = "ec", **options: Any) -> Daemon:
-        files = authority.issue(["localhost", "127.0.0.1"], key=key, file=f"localhost-{key}")
+    def start(key: Literal["ec", "rsa"] = "ec", *, alone: bool = False, **options: Any) -> Daemon:
         protocols = ["who", "echo", "dumb-increment-protocol", "lws-mirror-protocol"]
-        return serve(protocols, tls_tables(files, **options), plugins={"who": WHO})
+        return serve(protocols, tls_tables(localhost(key), **options), plugins={"who": WHO}, alone=alone)
 
     return start

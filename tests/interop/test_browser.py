@@ -18,22 +18,27 @@ from tests.support.timing import wait_until
 PROTOCOLS = ["dumb-increment-protocol", "lws-mirror-protocol", "echo", "hello"]
 
 
-@pytest.fixture
-def daemon(serve: Callable[..., Daemon], tmp_path: Path, root: Path) -> Daemon:
-    """A daemon whose listener also serves a plugin that `wsd new-plugin` has just made."""
-    folder = tmp_path / "daemon0"
-    folder.mkdir()
-    config = tmp_path / "new.toml"
+@pytest.fixture(scope="module")
+def hello(tmp_path_factory: pytest.TempPathFactory, root: Path) -> str:
+    """The plugin that `wsd new-plugin` makes."""
+    folder = tmp_path_factory.mktemp("new")
+    config = folder / "new.toml"
     config.write_text(f'[plugins]\nfolders = ["{folder}/plugins"]\n[[listen]]\nport = 0\n')
     subprocess.run(
         [sys.executable, "-m", "wsd", "new-plugin", "hello", "-c", str(config)],
         check=True,
         env={**os.environ, "PYTHONPATH": str(root)},
-        cwd=tmp_path,
+        cwd=folder,
         timeout=60,
     )
-    assert (folder / "plugins" / "hello.py").is_file()
-    return serve(PROTOCOLS)
+    return (folder / "plugins" / "hello.py").read_text()
+
+
+@pytest.fixture
+def daemon(serve: Callable[..., Daemon], hello: str) -> Daemon:
+    """A daemon whose listener also serves a plugin that has just been made.  No two tests share it: a window that is
+    closed at the end of one says so in the log of the next."""
+    return serve(PROTOCOLS, plugins={"hello": hello}, alone=True)
 
 
 @pytest.fixture

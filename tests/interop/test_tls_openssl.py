@@ -149,9 +149,9 @@ def test_curves(serve_tls: Serve, trusting: list[str], options: dict[str, str], 
     ],
 )
 def test_the_name_chooses_the_certificate(
-    serve: Serve, authority: Authority, asked: str, shown: str, certificates: str
+    serve: Serve, authority: Authority, asked: str, shown: str, by_name: str
 ) -> None:
-    daemon = serve(["who"], tls_tables(authority.issue(["localhost"])) + certificates, plugins={"who": WHO})
+    daemon = serve(["who"], by_name, plugins={"who": WHO})
     name = ["-servername", asked] if asked else ["-noservername"]
     said = s_client(daemon.port, "-CAfile", str(authority.certificate), *name, say=conversation("who", "?"))
     assert said.subject == f"CN = {shown}"
@@ -160,9 +160,9 @@ def test_the_name_chooses_the_certificate(
 
 @pytest.mark.parametrize("options", [["-tls1_2"], ["-tls1_3"]])
 def test_a_session_is_resumed_where_the_name_has_chosen(
-    serve: Serve, authority: Authority, certificates: str, tmp_path: Path, options: list[str]
+    serve: Serve, authority: Authority, by_name: str, tmp_path: Path, options: list[str]
 ) -> None:
-    daemon = serve(["who"], tls_tables(authority.issue(["localhost"])) + certificates, plugins={"who": WHO})
+    daemon = serve(["who"], by_name, plugins={"who": WHO})
     options = ["-CAfile", str(authority.certificate), *options, "-servername", "other.example"]
     session = str(tmp_path / "session")
     s_client(daemon.port, *options, "-sess_out", session, say=conversation("who", "?"))
@@ -171,10 +171,11 @@ def test_a_session_is_resumed_where_the_name_has_chosen(
     assert told(again)["server_name"] == "other.example"
 
 
-@pytest.fixture
-def certificates(authority: Authority) -> str:
-    """Three more: by its own name, by its own names with a wildcard, by the names that the configuration says."""
-    text = ""
+@pytest.fixture(scope="module")
+def by_name(authority: Authority) -> str:
+    """A listener's certificates, localhost's and three more: by its own name, by its own names with a wildcard, by the
+    names that the configuration says."""
+    text = tls_tables(authority.issue(["localhost"]))
     for names, said in (
         (["other.example"], None),
         (["*.wild.example"], None),
@@ -311,7 +312,7 @@ def test_a_wrong_certificate_is_worse_than_none(serve_tls: Serve, clients: Clien
 @VERSIONS
 def test_a_revoked_certificate(serve_tls: Serve, authority: Authority, clients: Clients, version: str) -> None:
     revoked = authority.issue(["mallory.example"], client=True)
-    daemon = serve_tls(**clients.options, client_crl=str(authority.crl(revoked)))
+    daemon = serve_tls(**clients.options, client_crl=str(authority.crl(revoked)), alone=True)
     alert = "sslv3 alert certificate revoked (44)"
     refused(daemon, s_client_options=[version, *options_of(revoked)], alert=alert)
     said = s_client(daemon.port, version, *clients.good, say=conversation("who", "?"))

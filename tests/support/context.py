@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tests.support.loops import OtherLoop
-from tests.support.timing import PATIENCE
+from tests.support.timing import MS, PATIENCE, wait_until
 from wsd.config import Listen
 from wsd.context import Context
 from wsd.protocol import Protocol
@@ -61,6 +62,18 @@ class Running:
             self._wakeup.waiting.append(run)
         self.context.cancel_service()
         return future.result(PATIENCE)
+
+    def idle_turns(self, seconds: float = 200 * MS) -> int:
+        """How many turns there were while nothing was to be done, once what was under way has settled."""
+        counters = self.context.counters
+
+        def during(some: float) -> int:
+            before = counters.turns
+            time.sleep(some)
+            return counters.turns - before
+
+        wait_until(lambda: not during(30 * MS), what="it does not come to rest")
+        return during(seconds)
 
     def _serve(self) -> None:
         try:

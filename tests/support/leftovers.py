@@ -10,6 +10,9 @@ from typing import NamedTuple
 MARK = "WSD_TEST_RUN"
 """The environment variable by which processes of this test run are found, detached ones too."""
 
+STANDING: set[int] = set()
+"""Processes that the tests of a module share, which is no fault; who starts one says so here, and ends it."""
+
 
 class Snapshot(NamedTuple):
     descriptors: dict[int, str]
@@ -28,7 +31,11 @@ def since(before: Snapshot, everywhere: bool) -> list[str]:
     return [
         *(f"descriptor {fd}: {what}" for fd, what in now.descriptors.items() if before.descriptors.get(fd) != what),
         *(f"thread {thread.name}" for thread in now.threads - before.threads),
-        *(f"process {pid}: {what}" for pid, what in now.processes.items() if pid not in before.processes),
+        *(
+            f"process {pid}: {what}"
+            for pid, what in now.processes.items()
+            if pid not in before.processes and pid not in STANDING
+        ),
     ]
 
 

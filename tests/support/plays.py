@@ -6,10 +6,10 @@ have their plugin and their clients do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tests.support.client import TEXT, Client, Frame, close_frame, connect, frame, upgrade_request
 from tests.support.context import Running, running
@@ -18,6 +18,8 @@ from tests.support.timing import MS, wait_until
 from wsd.errors import Reject
 from wsd.protocol import Protocol
 from wsd.reasons import CLOSE
+
+Peer = TypeVar("Peer")
 
 
 class Stage:
@@ -208,3 +210,41 @@ def ask_and_hold(wsi: Any, *_: Any) -> None:
     """The plugin asks to write, and wants no input yet."""
     wsi.callback_on_writable()
     wsi.rx_flow_control(False)
+
+
+def provoke(stage: Stage, hook: str) -> None:
+    """Have a hook called that is none of the peer's making."""
+    if hook.endswith("_writeable"):
+        stage.do(lambda wsi: wsi.callback_on_writable())
+    elif hook == "on_timer":
+        stage.do(lambda wsi: wsi.set_timer(0))
+    elif hook == "on_user":
+        stage.do(lambda wsi: stage.context.callback_all_protocol(wsi.protocol, 1000))
+
+
+def ends_it(
+    hook: str,
+    deed: Callable[..., Any],
+    *,
+    begin: Callable[[Stage], Peer],
+    brings: Mapping[str, Callable[[Peer], object]],
+    finish: Callable[[Peer], str],
+) -> Callable[[Stage], str]:
+    """What a plugin does in one hook ends the connection.
+
+    Args:
+        begin: Opens it.
+        brings: By the hook, what has the peer bring it about.
+        finish: What the peer does about it, and gives what it got.
+    """
+
+    def act(stage: Stage) -> str:
+        stage.does(hook, deed)
+        peer = begin(stage)
+        if hook in brings:
+            brings[hook](peer)
+        else:
+            provoke(stage, hook)
+        return finish(peer)
+
+    return act

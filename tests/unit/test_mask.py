@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.native import TWINS, require_native
 from wsd.wire import fast
-from wsd.wire.mask import mask
+from wsd.wire.fast import mask
 
 KEYS = st.binary(min_size=4, max_size=4)
 

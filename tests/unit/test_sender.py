@@ -11,7 +11,7 @@ import pytest
 from tests.support.loopless import Loopless
 from wsd import BINARY, CLOSE, OK, TEXT, Protocol
 from wsd.stream import LOW_WATER
-from wsd.wire.mask import mask
+from wsd.wire.fast import mask
 
 KEY = bytes.fromhex("01020304")
 
