@@ -102,10 +102,12 @@ class Held(Roled):
         once, and no unread input makes a reset of that, which could overtake our Close in the peer's kernel.
 
         "The application MUST NOT send any more data frames after sending a Close frame" (5.5.1), so that nothing is
-        what comes.  Under TLS an alert does, and a client waits for the server's end (7.1.1).
+        what comes.  A Pong may, to a Ping of ours.  Under TLS an alert does, and a client waits for the server's end
+        (7.1.1).
         """
-        parser = self._parser
-        if self._is_client or type(self._pipe) is not SocketPipe or (parser is not None and parser.held):
+        if self._is_client or type(self._pipe) is not SocketPipe or self._rare.has_pinged or self._pinged > 0:
+            return False
+        if self._parser is not None and self._parser.held:
             return False
         try:
             return self._pipe.receive_into(_last_byte) <= 0

@@ -43,6 +43,7 @@ class Rare:
     # Of a close.
     is_answering = False  # inside the on_writeable that answers what came before the peer's close
     is_own_close = False  # the plugin wanted the end
+    has_pinged = False  # the plugin did: a Pong may be under way, whatever came
 
     # Of what is no WebSocket that came in by a listener.
     is_raw = False  # for good: bytes are handed out as they come, to the hooks for that

@@ -273,6 +273,7 @@ class Sender(Stream):
             raise ValueError("the payload of a ping is at most 125 bytes")
         if self._state != OPEN:
             return CLOSE
+        self._own_rare().has_pinged = True
         self._put_frame(frames.FIN | frames.PING, payload)
         self._list_once()
         return OK

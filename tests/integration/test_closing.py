@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.integration.test_loop import turns
-from tests.support.client import CLOSE, TEXT, Client, Frame, close_frame, connect, frame, upgrade_request
+from tests.support.client import CLOSE, PONG, TEXT, Client, Frame, close_frame, connect, frame, upgrade_request
 from tests.support.context import running
 from tests.support.scenes import (
     NEVER_SECONDS,
@@ -29,7 +28,7 @@ from tests.support.scenes import (
     send_large,
 )
 from tests.support.timing import MS, PATIENCE, wait_until
-from wsd.config import Timeouts
+from wsd.config import Keepalive, Timeouts
 from wsd.wire import closing
 
 # -- each state -------------------------------------------------------------------------------------------------------
@@ -105,7 +104,7 @@ class TestEveryState:
         with scene() as it:
             row.into(it)
             it.wait_for(row.state)
-            assert turns(it.served) <= 2
+            assert it.served.idle_turns() <= 2
             assert it.wsi._state == row.state
             it.client.reset()
             it.end()
@@ -283,6 +282,24 @@ class TestAtOnce:
             assert rest(it.client) == []
             assert it.end() == (4001, "")
 
+    @pytest.mark.parametrize("whose", ["plugin's", "our own"])
+    def test_a_pong_that_crosses_our_close_finds_somebody(self, whose: str) -> None:
+        """A peer that has sent its Close may still answer a Ping that it reads before ours, and a reset would be the
+        answer to that."""
+        with scene() as it:
+            if whose == "our own":
+                it.do(lambda wsi: setattr(wsi.context, "keepalive", Keepalive(ping_seconds=1)))
+                it.do(lambda wsi: (setattr(wsi, "_last_read", wsi.context.now - 2), wsi.look()))
+            else:
+                it.do(lambda wsi: wsi.ping(b"?"))
+            it.client.send(close_frame(4001))
+            ping = it.client.receive_frame()
+            assert it.client.receive_close().close_code == 4001
+            it.client.send(frame(PONG, ping.payload))
+            it.client.shut_down_writing()
+            assert rest(it.client) == []
+            assert it.end() == (4001, "")
+
     def test_the_peer_hears_of_the_end_though_somebody_else_has_the_descriptor(self) -> None:
         """A child that was forked has a copy of it, and to close ours is no end then."""
         with scene() as it:
@@ -291,7 +308,7 @@ class TestAtOnce:
                 it.client.send(close_frame(4001))
                 assert codes(rest(it.client)) == [4001]
                 it.end()
-                assert turns(it.served) <= 2  # nor does the copy keep the loop awake
+                assert it.served.idle_turns() <= 2  # nor does the copy keep the loop awake
             finally:
                 os.close(copy)
 
