@@ -185,7 +185,7 @@ class TestPlain:
         @functools.wraps(two)
         def wrapped(self, *data: Any) -> None: ...
 
-        partial = functools.partial(print, 1)
+        partial = staticmethod(functools.partial(print, 1))
 
     @pytest.mark.parametrize("name", ["two", "static"])
     def test_a_plain_function(self, name: str) -> None:
