@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.integration.test_loop import turns
 from tests.support.client import CLOSE, TEXT, Client, Frame, close_frame, connect, frame, upgrade_request
 from tests.support.context import running
 from tests.support.scenes import (
@@ -103,7 +102,7 @@ class TestEveryState:
         with scene() as it:
             row.into(it)
             it.wait_for(row.state)
-            assert turns(it.served) <= 2
+            assert it.served.idle_turns() <= 2
             assert it.wsi._state == row.state
             it.client.reset()
             it.end()

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_loop import turns
 from tests.support.client import BINARY, CONTINUATION, PING, TEXT, Frame, close_frame, frame
 from tests.support.compressed import deflated
 from tests.support.scenes import LARGE, Scene, begin_message, choke, codes, into_close_sent, into_closing, rest, scene
@@ -150,7 +149,7 @@ class TestBehindFlowControl:
             it.do(lambda wsi: wsi.rx_flow_control(False))
         it.client.send(self.MESSAGES, close_frame(4001, "done"))
         wait_until(lambda: len(it.protocol.received) == after)
-        assert turns(it.served) <= 2
+        assert it.served.idle_turns() <= 2
         assert len(it.protocol.received) == after
         it.protocol.deed = lambda wsi: None
 
