@@ -191,6 +191,7 @@ BUDGETS: Final = (
             "WARN <tag>: over max_messages_per_second (100) for 0.3 s, closing with 1008",
         ),
         setup=RATED,
+        memory_kib=1536,  # the messages of one read take one arena of Python's allocator more, of 1024 KiB
     ),
     Attack(
         "messages without end where `max_bytes_per_second` is 100,000",

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import Client, connect, upgrade_request
+from tests.support.client import Client, close_frame, connect, upgrade_request
 from tests.support.daemon import ECHO, Site, lock_holder
-from tests.support.timing import wait_until
+from tests.support.timing import PATIENCE, wait_until
+from wsd import control
 
 # A room: `self` is where its members meet, so a new instance would be another room.
 ROOM = """
@@ -364,3 +365,20 @@ def test_the_collector_passes_by_what_the_start_has_made_until_a_reload_may_repl
         assert done.returncode == 0, done.stderr
         client.send_text("?")
         assert client.receive_message() == "0"
+
+
+def test_a_daemon_that_stops_reloads_no_more(site: Site) -> None:
+    site.configure(more="[timeouts]\nclose_seconds = 5")
+    pid = site.run()
+    with site.connect() as client:
+        os.kill(pid, signal.SIGTERM)
+        assert client.receive_close().close_code == 1001
+        done = site.wsd("reload")  # while our answer to the Close is awaited
+        assert done.returncode == 1
+        assert "wsd: the daemon is stopping\n" in done.stderr
+        answer = control.ask(control.control_path(site.pidfile), {"command": "dance"}, PATIENCE)
+        assert (answer["ok"], answer["exit"]) == (False, 2)
+        assert "no such command: 'dance'" in answer["text"]
+        client.send(close_frame(1001))
+        client.disconnect()
+        assert site.wait_end() == 0

@@ -241,6 +241,24 @@ class TestTurn:
             os.close(reader)
             os.close(writer)
 
+    def test_a_bug_of_our_own_ends_the_connection_where_it_showed(self, context: Context, errors: list[str]) -> None:
+        class Broken:
+            why = ""
+
+            def due(self) -> None:
+                raise ZeroDivisionError
+
+            def abort(self, why: str) -> None:
+                self.why = why
+
+        broken, calls = Broken(), list[int]()
+        context.timers.add(time.monotonic(), broken.due)
+        context.timers.add(time.monotonic(), lambda: calls.append(1))
+        context.service(0)
+        assert broken.why == "a bug in wsd"
+        assert (context.counters.bugs, calls) == (1, [1])
+        assert errors[0].startswith("a bug in wsd")
+
     def test_a_descriptor_that_left_in_this_turn_is_not_served(self, context: Context) -> None:
         pipes = [os.pipe(), os.pipe()]
         served: list[int] = []
