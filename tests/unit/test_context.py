@@ -203,7 +203,7 @@ class TestTurn:
             calls.append("broken")
             raise ValueError("x")
 
-        context.call_later(0.002, lambda: calls.append("last"))
+        context.call_later(0.1, lambda: calls.append("last"))
         context.call_later(0.001, broken)
         while len(calls) < 2:
             context.service(1)
