@@ -131,7 +131,7 @@ unit-O: $(DEV_STAMP)
 # In a copy of what it takes, so that the extension that everything else runs on stays as it is.  All memory comes from
 # malloc, since AddressSanitizer sees the ends of nothing else; what the interpreter itself never frees is no leak.
 NATIVE := build/native
-NATIVE_TESTS := $(foreach name,native compiled spread straight tls twin mask syscalls parser* accepting ordinary,\
+NATIVE_TESTS := $(foreach name,native compiled spread straight straight_tls tls twin mask syscalls parser* accepting ordinary,\
   tests/unit/test_$(name).py)
 NATIVE_WARNINGS := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wcast-qual -Wcast-align \
   -Wwrite-strings -Wformat=2 -Wundef -Wvla -Werror

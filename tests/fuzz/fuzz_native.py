@@ -6,6 +6,7 @@ would have made of it; where nothing was compiled, the twins are held against th
 
 from __future__ import annotations
 
+import socket
 from array import array
 from typing import Any
 
@@ -31,6 +32,9 @@ SAMPLES = [
     bytes.fromhex("82 fe 007d 00000000 82 ff 000000000000ffff 00000000 82 ff ffffffffffffffff 00000000"),
 ]
 LIMITS, MANY = (0, 6, 125, 65535), 1 << 20
+OURS, THEIRS = socket.socketpair()
+OURS.setblocking(False)
+MOST_SENT = 65536  # more might not fit into the kernel
 
 
 def exact(data: bytes) -> memoryview:
@@ -61,6 +65,20 @@ def check(data: bytes) -> None:
         assert NATIVE.is_utf8(memory) is TWINS.is_utf8(part), part
         assert NATIVE.mask(memory, key, offset) == TWINS.mask(part, key, offset)
         assert NATIVE.frame(offset, part) == TWINS.frame(offset, part)
+    if len(data) <= MOST_SENT:
+        arguments = data, 1 + offset * len(data) // 100, key if offset & 1 else b"", offset
+        assert received(NATIVE, *arguments) == received(TWINS, *arguments)
+
+
+def received(functions: Any, data: bytes, size: int, key: bytes, offset: int) -> list[bytes]:
+    """What `receive_payload` makes of `data` on a socket, by so many bytes at a time."""
+    THEIRS.sendall(data)
+    pieces: list[bytes] = []
+    while type(piece := functions.receive_payload(OURS.fileno(), size, key, offset)) is bytes:
+        pieces.append(piece)
+        offset += len(piece)
+    assert piece == -1, piece
+    return pieces
 
 
 def check_against_parser(data: bytes, limit: int, pieces: list[Piece]) -> None:
