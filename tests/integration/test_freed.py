@@ -30,12 +30,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-OTHERS: list[Wsi] = []
-"""What other tests have left: one that failed keeps all that it had for the report."""
-
-
-def wsis() -> list[Wsi]:
-    return [one for one in gc.get_objects() if isinstance(one, Wsi)]
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """What earlier tests have left is not looked at: one that failed keeps all that it had for the report."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager
@@ -44,14 +43,12 @@ def uncollected(authority: Authority, *, is_secure: bool) -> Iterator[Running]:
     issued = authority.issue(["localhost"])
     tls = {"certificate": str(issued.certificate), "private_key": str(issued.private_key)}
     gc.collect()
-    OTHERS[:] = wsis()
     gc.disable()
     try:
         with running([EchoMessages()], listen={"tls": tls} if is_secure else {}) as served:
             yield served
     finally:
         gc.enable()
-        OTHERS.clear()
 
 
 @pytest.fixture(params=["plain", "TLS"])
@@ -76,7 +73,7 @@ def check_freed(served: Running) -> None:
     """Nobody is there any more, and no wsi is left."""
     wait_until(lambda: served.call(lambda: served.context.wsi_count) == 0, what="it has ended")
     served.call(lambda: None)  # a turn, which lets go of what the last one had at hand
-    assert not [one for one in wsis() if not any(one is other for other in OTHERS)]
+    assert not [one for one in gc.get_objects() if isinstance(one, Wsi)]
 
 
 ALL_VIOLATIONS = {**VIOLATIONS, **COMPRESSED_VIOLATIONS}
