@@ -154,34 +154,48 @@ static int append_piece(PyObject *pieces, long opcode, PyObject *payload)
     return failed;
 }
 
+/* The payload of the plain frame at the front, its opcode, and how many bytes the frame takes; NULL, without an exception
+ * unless there is no memory, where the front is anything else. */
+PyObject *wsd_next(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, long *opcode, Py_ssize_t *taken)
+{
+    Py_ssize_t length = 0, begin = plain_frame(bytes, size, limit, &length);
+    const unsigned char *masked = bytes + begin;
+    unsigned char *plain;
+    PyObject *payload;
+
+    if (begin == 0) {
+        return NULL;
+    }
+    payload = PyBytes_FromStringAndSize(NULL, length);
+    if (payload == NULL) {
+        return NULL;
+    }
+    plain = (unsigned char *)PyBytes_AS_STRING(payload);
+    /* The empty object is everybody's and not to be written to; one that was asked for with NULL is ours alone. */
+    if (length && !unmask(plain, masked, length, masked - KEY_BYTES, 0) && bytes[0] == FIN_TEXT
+        && !is_valid_utf8(plain, length)) {
+        Py_DECREF(payload);
+        return NULL;
+    }
+    *opcode = bytes[0] & OPCODE_BITS;
+    *taken = begin + length;
+    return payload;
+}
+
 /* `parse` on bytes: how many the frames took, or -1 with an exception. */
 Py_ssize_t wsd_parse(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t most, PyObject *pieces)
 {
-    Py_ssize_t at = 0;
+    Py_ssize_t at = 0, taken = 0;
+    long opcode = 0;
     for (; most > 0; most--) {
-        Py_ssize_t length = 0, begin = plain_frame(bytes + at, size - at, limit, &length);
-        const unsigned char *masked = bytes + at + begin;
-        unsigned char *plain;
-        PyObject *payload;
-
-        if (begin == 0) {
-            break;
-        }
-        payload = PyBytes_FromStringAndSize(NULL, length);
+        PyObject *payload = wsd_next(bytes + at, size - at, limit, &opcode, &taken);
         if (payload == NULL) {
+            return PyErr_Occurred() ? -1 : at;
+        }
+        if (append_piece(pieces, opcode, payload) < 0) {
             return -1;
         }
-        plain = (unsigned char *)PyBytes_AS_STRING(payload);
-        /* The empty object is everybody's and not to be written to; one that was asked for with NULL is ours alone. */
-        if (length && !unmask(plain, masked, length, masked - KEY_BYTES, 0) && bytes[at] == FIN_TEXT
-            && !is_valid_utf8(plain, length)) {
-            Py_DECREF(payload);
-            break;
-        }
-        if (append_piece(pieces, bytes[at] & OPCODE_BITS, payload) < 0) {
-            return -1;
-        }
-        at += begin + length;
+        at += taken;
     }
     return at;
 }

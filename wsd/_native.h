@@ -13,6 +13,7 @@ enum { OPCODE_BITS = 0x0F, OPCODE_TEXT = 1, OPCODE_BINARY = 2, FIN = 0x80 };
 
 /* _native.c */
 Py_ssize_t wsd_parse(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t most, PyObject *pieces);
+PyObject *wsd_next(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, long *opcode, Py_ssize_t *taken);
 PyObject *wsd_frame(unsigned char first, const char *payload, Py_ssize_t size);
 Py_ssize_t wsd_receive(int fd, char *buffer, Py_ssize_t size);
 int wsd_send(int fd, PyObject *parts, Py_ssize_t *sent);

@@ -52,9 +52,10 @@ static struct kind kinds[KINDS] = {
 };
 
 /* What the Python side has as constants, in the order in which `straighten` gets them. */
-enum { READ, OPEN, COPY_BYTES, LOW_WATER, PIECES_PER_TURN, MOST_FRAMES, LOG_PARSER, NUMBERS };
+enum { READ, OPEN, COPY_BYTES, LOW_WATER, PIECES_PER_TURN, LOG_PARSER, NUMBERS };
 static long numbers[NUMBERS];
 static PyObject *open_state, *zero;
+static PyObject *whole_piece; /* a piece that is a message; the payload in it is nobody's */
 
 /* The names of the methods, and the methods of straight.py. */
 enum { ON_OPEN_EVENTS, ON_PIPE_EVENTS, CALLBACK_ON_WRITABLE, WRITE, SEND, SERVICE_WRITE, METHODS };
@@ -63,11 +64,11 @@ static PyObject *twins[METHODS];
 static PyObject *log_names, *catchable; /* the log's globals, and what a hook may raise */
 
 /* What is called by name, made once. */
-enum { SAY_END_OF_INPUT, SAY_DELIVER_RECEIVED, SAY_AFTER_PIECES, SAY_AFTER_SEND, SAY_NOTE_SENT, SAY_HOOK_RAISED,
+enum { SAY_END_OF_INPUT, SAY_DELIVER_ON, SAY_AFTER_SEND, SAY_NOTE_SENT, SAY_HOOK_RAISED,
        SAY_HOOK_ANSWERED, SAY_NOTE_WRITER, SAY_BROKE, SAY_SHOWN, SAY_ON_RECEIVE, SAY_ON_MESSAGE, SAY_ON_WRITEABLE,
        SAY_SERVICE_WRITE, SAY_FLUSH_ON, SAY_LOOK_AT_PIPE, SAY_NOTE_ANSWER, SAYINGS };
 static const char *const saying[SAYINGS] = {
-    "_end_of_input", "_deliver_received", "_after_pieces", "_after_send", "note_sent", "_hook_raised",
+    "_end_of_input", "_deliver_on", "_after_send", "note_sent", "_hook_raised",
     "_hook_answered", "note_writer", "_broke", "shown", "on_receive", "on_message", "on_writeable",
     "service_write", "_flush_on", "_look_at_pipe", "note_answer",
 };
@@ -183,17 +184,18 @@ static int call(PyObject *object, int name, PyObject *first, PyObject *second)
     return answer == NULL ? -1 : 0;
 }
 
-/* The same with two objects and one or two numbers; a negative second one is none. */
-static int call_with_numbers(PyObject *object, int name, PyObject *first, PyObject *second, Py_ssize_t third,
-                             Py_ssize_t fourth)
+/* `_deliver_on`: 0, or -1 with an exception. */
+static int deliver_on(PyObject *self, PyObject *parser, Py_ssize_t count, Py_ssize_t at, Py_ssize_t size)
 {
-    PyObject *arguments[] = {object, first, second, PyLong_FromSsize_t(third), PyLong_FromSsize_t(fourth)};
+    PyObject *arguments[] = {
+        self, parser, PyLong_FromSsize_t(count), PyLong_FromSsize_t(at), PyLong_FromSsize_t(size)};
     PyObject *answer = NULL;
-    if (arguments[3] != NULL && arguments[4] != NULL) {
-        answer = PyObject_VectorcallMethod(said[name], arguments, fourth < 0 ? 4 : 5, NULL);
+    if (arguments[2] != NULL && arguments[3] != NULL && arguments[4] != NULL) {
+        answer = PyObject_VectorcallMethod(said[SAY_DELIVER_ON], arguments, 5, NULL);
     }
-    Py_XDECREF(arguments[3]);
-    Py_XDECREF(arguments[4]);
+    for (int i = 2; i < 5; i++) {
+        Py_XDECREF(arguments[i]);
+    }
     Py_XDECREF(answer);
     return answer == NULL ? -1 : 0;
 }
@@ -358,7 +360,7 @@ static PyObject *send_(PyObject *self, PyObject *message)
     if (output == NULL || queue != Py_None || !is_true(self, WSI, WSI_PLAIN)
         || !is_number(self, WSI, WSI_STATE, open_state) || !is_number(self, WSI, WSI_OPEN_OPCODE, zero)
         || get(output, OUTPUT, OUTPUT_CHOKED) != Py_False || !is_number(output, OUTPUT, OUTPUT_SIZE, zero)
-        || !is_simple(message, &bytes, &size, &opcode)) {
+        || !is_simple(message, &bytes, &size, &opcode) || size > numbers[COPY_BYTES]) {
         return by_twin(SEND, self, &message, 1, NULL);
     }
     if (set_aside(output, message, opcode, bytes, size) < 0 || list_once(self) < 0) {
@@ -501,19 +503,18 @@ static PyObject *service_write(PyObject *self, PyObject *Py_UNUSED(nothing))
 
 /* -- receiving ---------------------------------------------------------------------------------------------------- */
 
-/* Gives one piece to the plugin: as `judge`. */
-static int deliver(PyObject *self, PyObject *on_receive, PyObject *on_message, PyObject *piece)
+/* Gives one whole message to the plugin: as `judge`. */
+static int deliver(PyObject *self, PyObject *on_receive, PyObject *on_message, long opcode, PyObject *payload)
 {
-    PyObject *payload = PyTuple_GET_ITEM(piece, 1), *arguments[] = {self, payload}, *text, *answer;
-    int is_binary = PyLong_AsLong(PyTuple_GET_ITEM(piece, 0)) == OPCODE_BINARY;
+    PyObject *arguments[] = {self, payload}, *text, *answer;
 
     if (on_receive != Py_None) {
-        put(self, WSI, WSI_PIECE, Py_NewRef(piece));
-        put_bool(self, WSI, WSI_BINARY, is_binary);
+        put(self, WSI, WSI_PIECE, Py_NewRef(whole_piece));
+        put_bool(self, WSI, WSI_BINARY, opcode == OPCODE_BINARY);
         put_bool(self, WSI, WSI_FINAL, 1);
         return judge(self, SAY_ON_RECEIVE, PyObject_Vectorcall(on_receive, arguments, 2, NULL));
     }
-    if (is_binary) {
+    if (opcode == OPCODE_BINARY) {
         return judge(self, SAY_ON_MESSAGE, PyObject_Vectorcall(on_message, arguments, 2, NULL));
     }
     text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), NULL);
@@ -526,37 +527,36 @@ static int deliver(PyObject *self, PyObject *on_receive, PyObject *on_message, P
     return judge(self, SAY_ON_MESSAGE, answer);
 }
 
-/* All that was received is plain, and no more than a turn's worth: 0, or -1 with an exception. */
-static int deliver_all(PyObject *self, PyObject *parser, PyObject *hooks, PyObject *pieces)
+/* Gives plain messages to the plugin, from index `*at` of what is in the buffer, as long as it wants them and the turn
+ * allows: how many, or -1 with an exception.  Nobody else writes to the buffer meanwhile; but a hook could do anything,
+ * so where it lies is asked anew for each message. */
+static Py_ssize_t deliver_plain(PyObject *self, PyObject *hooks, PyObject *buffer, Py_ssize_t size, Py_ssize_t bound,
+                                Py_ssize_t *at)
 {
     PyObject *on_receive = Py_NewRef(get(hooks, HOOKS, HOOKS_RECEIVE));
-    PyObject *on_message = Py_NewRef(get(hooks, HOOKS, HOOKS_MESSAGE)), *output;
-    Py_ssize_t count = 0;
+    PyObject *on_message = Py_NewRef(get(hooks, HOOKS, HOOKS_MESSAGE));
+    Py_ssize_t count = 0, taken = 0;
+    long opcode = 0;
     int went = 1;
 
-    put_bool(self, WSI, WSI_DELIVERING, 1);
-    while (went > 0 && count < PyList_GET_SIZE(pieces)) {
-        went = deliver(self, on_receive, on_message, PyList_GET_ITEM(pieces, count));
+    while (went > 0 && *at < size && size <= PyByteArray_GET_SIZE(buffer) && count < numbers[PIECES_PER_TURN]) {
+        const unsigned char *bytes = (const unsigned char *)PyByteArray_AS_STRING(buffer) + *at;
+        PyObject *payload = wsd_next(bytes, size - *at, bound, &opcode, &taken);
+        if (payload == NULL) {
+            went = PyErr_Occurred() ? -1 : 0;
+            break;
+        }
+        *at += taken;
         count++;
+        went = deliver(self, on_receive, on_message, opcode, payload);
+        Py_DECREF(payload);
         if (!is_number(self, WSI, WSI_HOLD, zero) || !is_number(self, WSI, WSI_STATE, open_state)) {
             break;
         }
     }
     Py_DECREF(on_receive);
     Py_DECREF(on_message);
-    if (went < 0) {
-        return -1;
-    }
-    put(self, WSI, WSI_PIECE, Py_NewRef(Py_None));
-    put_bool(self, WSI, WSI_BINARY, 0);
-    put_bool(self, WSI, WSI_FINAL, 0);
-    put_bool(self, WSI, WSI_DELIVERING, 0);
-    output = get_kind(self, WSI, WSI_OUTPUT, OUTPUT);
-    if (is_number(self, WSI, WSI_STATE, open_state) && count == PyList_GET_SIZE(pieces) && output != NULL
-        && get(output, OUTPUT, OUTPUT_CHOKED) == Py_False) {
-        return is_true(self, WSI, WSI_ANSWERS) ? add_number(self, WSI, WSI_OWED, count) : 0;
-    }
-    return call_with_numbers(self, SAY_AFTER_PIECES, parser, pieces, count, -1);
+    return went < 0 ? -1 : count;
 }
 
 /* Whether the log shows what the parser makes of what it reads; -1 with an exception. */
@@ -567,22 +567,33 @@ static int is_logged(void)
     return PyErr_Occurred() ? -1 : (bits & numbers[LOG_PARSER]) != 0;
 }
 
-/* `size` bytes came, `taken` of which are plain frames that became `pieces`: 0, or -1 with an exception. */
-static int take(PyObject *self, PyObject *parser, PyObject *hooks, PyObject *pieces, Py_ssize_t size, Py_ssize_t taken)
+/* `size` bytes came, and somebody wants them: 0, or -1 with an exception. */
+static int take(PyObject *self, PyObject *parser, PyObject *hooks, PyObject *buffer, Py_ssize_t size, Py_ssize_t bound)
 {
-    int is_long = taken != size || PyList_GET_SIZE(pieces) > numbers[PIECES_PER_TURN]
-                  || (is_none(hooks, HOOKS, HOOKS_RECEIVE) && is_none(hooks, HOOKS, HOOKS_MESSAGE));
+    int is_long = is_none(hooks, HOOKS, HOOKS_RECEIVE) && is_none(hooks, HOOKS, HOOKS_MESSAGE) ? 1 : is_logged();
+    Py_ssize_t at = 0, count = 0;
+    PyObject *output;
 
-    if (!is_long) {
-        is_long = is_logged();
-    }
     if (is_long < 0) {
         return -1;
     }
     if (!is_long) {
-        return deliver_all(self, parser, hooks, pieces);
+        put_bool(self, WSI, WSI_DELIVERING, 1);
+        count = deliver_plain(self, hooks, buffer, size, bound, &at);
+        if (count < 0) {
+            return -1;
+        }
+        put(self, WSI, WSI_PIECE, Py_NewRef(Py_None));
+        put_bool(self, WSI, WSI_BINARY, 0);
+        put_bool(self, WSI, WSI_FINAL, 0);
+        put_bool(self, WSI, WSI_DELIVERING, 0);
+        output = get_kind(self, WSI, WSI_OUTPUT, OUTPUT);
+        if (at == size && is_number(self, WSI, WSI_STATE, open_state) && output != NULL
+            && get(output, OUTPUT, OUTPUT_CHOKED) == Py_False) {
+            return is_true(self, WSI, WSI_ANSWERS) ? add_number(self, WSI, WSI_OWED, count) : 0;
+        }
     }
-    return call_with_numbers(self, SAY_DELIVER_RECEIVED, parser, pieces, taken, size);
+    return deliver_on(self, parser, count, at, size);
 }
 
 /* Has a pipe know what OpenSSL has answered, with errno: 0, or -1 with an exception. */
@@ -598,10 +609,10 @@ static int note_answer(PyObject *pipe, int answer, int reason)
 static PyObject *on_open_events(PyObject *self, PyObject *mask)
 {
     PyObject *parser = get_kind(self, WSI, WSI_PARSER, PARSER), *pipe = get_pipe(self);
-    PyObject *context = serving_context(self), *hooks = hooks_of(self), *pieces, *argument;
+    PyObject *context = serving_context(self), *hooks = hooks_of(self), *argument;
     PyObject *counters = context == NULL ? NULL : get_kind(context, LOOP, LOOP_COUNTERS, COUNTERS);
     PyObject *buffer = context == NULL ? NULL : get(context, LOOP, LOOP_BUFFER);
-    Py_ssize_t size, taken = 0, bound;
+    Py_ssize_t size, bound;
     int failed = 0, answer = 0;
 
     if (parser == NULL || pipe == NULL || hooks == NULL || counters == NULL || !PyByteArray_CheckExact(buffer)
@@ -634,17 +645,13 @@ static PyObject *on_open_events(PyObject *self, PyObject *mask)
         || add_number(counters, COUNTERS, COUNTERS_RECEIVED, size) < 0) {
         return NULL;
     }
-    pieces = PyList_New(0);
-    if (pieces == NULL) {
-        return NULL;
-    }
-    taken = wsd_parse((const unsigned char *)PyByteArray_AS_STRING(buffer), size, bound, numbers[MOST_FRAMES], pieces);
     Py_INCREF(parser);
     Py_INCREF(hooks);
-    failed = taken < 0 || take(self, parser, hooks, pieces, size, taken) < 0;
+    Py_INCREF(buffer);
+    failed = take(self, parser, hooks, buffer, size, bound) < 0;
+    Py_DECREF(buffer);
     Py_DECREF(hooks);
     Py_DECREF(parser);
-    Py_DECREF(pieces);
     return failed ? NULL : Py_NewRef(Py_None);
 }
 
@@ -857,6 +864,10 @@ PyObject *wsd_straighten(PyObject *Py_UNUSED(module), PyObject *const *arguments
             return NULL;
         }
         Py_DECREF(method);
+    }
+    whole_piece = Py_BuildValue("(iyOOi)", OPCODE_BINARY, "", Py_True, Py_True, 0);
+    if (whole_piece == NULL) {
+        return NULL;
     }
     open_state = Py_NewRef(PyTuple_GET_ITEM(arguments[1], OPEN));
     log_names = Py_NewRef(arguments[2]);

@@ -144,6 +144,19 @@ class Straight(Held):
             pieces += parser.receive(self.context.view[taken:size])
         self._deliver(pieces, 0)
 
+    def _deliver_on(self, parser: Parser, count: int, at: int, size: int) -> None:
+        """In C so many messages were delivered, each as it was parsed, and then not all was: what is behind index `at`
+        of what was received is not plain, or is to wait, or nobody wants it; or the peer does not read."""
+        if self._state == OPEN and self._has_answers:
+            self._owed += count
+        pieces = parser.receive(self.context.view[at:size]) if at < size else []
+        if count == PIECES_PER_TURN and pieces and self._state == OPEN and not self._hold:
+            if self._output.is_choked:
+                self._choke_changed()
+            self._keep_backlog(pieces, 0, 0)
+        else:
+            self._deliver(pieces, 0)
+
     def _broke(self, number: int) -> None:
         """A system call was answered with -errno."""
         self._lost(name_of_error(-number))

@@ -58,11 +58,11 @@ class Slotless:
     [
         (),
         ((), (), {}, ()),
-        ((Slotless,) * 8, (1,) * 7, {}),
-        ([Slotless] * 8, (1,) * 7, {}, ()),
-        ((Slotless,) * 8, (1,) * 6, {}, ()),
-        ((Slotless,) * 8, (1,) * 7, [], ()),
-        ((Slotless,) * 8, (1,) * 7, {}, Exception),
+        ((Slotless,) * 8, (1,) * 6, {}),
+        ([Slotless] * 8, (1,) * 6, {}, ()),
+        ((Slotless,) * 8, (1,) * 5, {}, ()),
+        ((Slotless,) * 8, (1,) * 6, [], ()),
+        ((Slotless,) * 8, (1,) * 6, {}, Exception),
     ],
 )
 def test_it_is_told_what_it_wants(arguments: tuple[Any, ...]) -> None:
@@ -72,7 +72,7 @@ def test_it_is_told_what_it_wants(arguments: tuple[Any, ...]) -> None:
 
 def test_once() -> None:
     require_native()
-    call = "import wsd.context; from wsd import _native; _native.straighten((int,) * 8, (1,) * 7, {}, ())"
+    call = "import wsd.context; from wsd import _native; _native.straighten((int,) * 8, (1,) * 6, {}, ())"
     answer = python(call, pure="")
     assert "RuntimeError: straighten() was called before" in answer.stderr
 
