@@ -113,6 +113,14 @@ def functions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         assert tls._HAS_OWN_FUNCTIONS
 
 
+_NO_FRAMES = bytes.maketrans(b"\x81\x82", b"\0\0")
+
+
+def noise(size: int) -> bytes:
+    """Random bytes; none of them begins a plain frame, which the pipe would take out."""
+    return os.urandom(size).translate(_NO_FRAMES)
+
+
 class Pair:
     """A server's pipe on a socketpair, and the other end of it, which is a plain socket."""
 
@@ -277,13 +285,13 @@ class TestReceiving:
 
     def test_many_records_in_one_go(self, opened: tuple[Pair, Peer]) -> None:
         pair, peer = opened
-        data = os.urandom(3 * RECORD_BYTES + 5)
+        data = noise(3 * RECORD_BYTES + 5)
         pair.wire.sendall(peer.says(data))
         assert pair.receive() == data
 
     def test_a_record_that_finds_no_room_is_pending_while_the_socket_is_quiet(self, opened: tuple[Pair, Peer]) -> None:
         pair, peer = opened
-        data = os.urandom(1000)
+        data = noise(1000)
         pair.wire.sendall(peer.says(data))
         assert pair.receive(600) == data[:600]
         assert pair.pipe.has_pending()
@@ -376,7 +384,7 @@ class TestSending:
     @pytest.mark.parametrize("size", [1, RECORD_BYTES, RECORD_BYTES + 1, 50_000])
     def test_whole(self, opened: tuple[Pair, Peer], size: int) -> None:
         pair, peer = opened
-        data = os.urandom(size)
+        data = noise(size)
         assert pair.pipe.send_many([data]) == size
         assert peer.hears(pair.heard()) == data
 
@@ -394,7 +402,7 @@ class TestSending:
     )
     def test_many_buffers(self, opened: tuple[Pair, Peer], sizes: list[int]) -> None:
         pair, peer = opened
-        parts = [os.urandom(size) for size in sizes]
+        parts = [noise(size) for size in sizes]
         assert pair.pipe.send_many(parts) == sum(sizes)
         assert peer.hears(pair.heard()) == b"".join(parts)
 
@@ -414,7 +422,7 @@ class TestSending:
         """OpenSSL wants the same bytes again, and gets them however they are cut up by then."""
         pair, peer = Pair(server_context(issued), 4096), Peer(authority.certificate)
         pair.open(peer)
-        data = os.urandom(200_000)
+        data = noise(200_000)
         at, heard, refused = 0, b"", 0
         while at < len(data):
             rest = memoryview(data)[at : at + 60_000]
@@ -434,7 +442,7 @@ class TestSending:
         """As it does when more was written behind it, or when part of what stood before it has left."""
         pair, peer = Pair(server_context(issued), 4096), Peer(authority.certificate)
         pair.open(peer)
-        pieces = [os.urandom(100) for _ in range(300)]
+        pieces = [noise(100) for _ in range(300)]
         sent = 0
         while pair.pipe.send_many(pieces[sent : sent + 1]):
             sent += 1
