@@ -7,8 +7,7 @@
  * and a request that is in any way out of the ordinary is left to wsd/wire/http.py, with its checks.
  */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_native.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,7 +15,6 @@
 #include <netdb.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -400,9 +398,6 @@ static PyObject *arrival_shut_down(PyObject *Py_UNUSED(module), PyObject *argume
 
 /* -- the module --------------------------------------------------------------------------------------------------- */
 
-/* By way of void (*)(void), which a compiler that is asked to warn lets pass: CPython casts it back by the flags. */
-#define FAST(function) ((PyCFunction)(void (*)(void))(function))
-
 static PyMethodDef methods[] = {
     {"accept", FAST(arrival_accept), METH_FASTCALL, PyDoc_STR("accept(fd, wants_local, /)")},
     {"shut_down", arrival_shut_down, METH_O, PyDoc_STR("shut_down(fd, /)")},
@@ -411,16 +406,13 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* WSD_PURE=1 has wsd run without what is here; see wsd/_native.c. */
 static int begin_or_refuse(PyObject *Py_UNUSED(module))
 {
-    const char *pure = getenv("WSD_PURE");
-    if (pure == NULL || *pure == '\0' || strcmp(pure, "0") == 0) {
-        fill_kinds();
-        return 0;
+    if (wsd_refuse_if_unwanted() < 0) {
+        return -1;
     }
-    PyErr_SetString(PyExc_ImportError, "WSD_PURE is set");
-    return -1;
+    fill_kinds();
+    return 0;
 }
 
 /* ISO C has no pointer to a function among the objects; POSIX and CPython do. */

@@ -18,7 +18,6 @@
 #include <malloc.h>
 #endif
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -38,19 +37,29 @@ static const uint64_t NOT_ASCII = UINT64_C(0x8080808080808080);
 
 /* -- bytes -------------------------------------------------------------------------------------------------------- */
 
+enum { REPEATED_BYTES = 8 };
+
+/* Writes the key again and again, from its byte `offset` on; answers the same as a number of the machine's. */
+static uint64_t repeat_key(unsigned char *repeated, const unsigned char *key, size_t offset)
+{
+    uint64_t pattern;
+    for (size_t i = 0; i < REPEATED_BYTES; i++) {
+        repeated[i] = key[(offset + i) % KEY_BYTES];
+    }
+    memcpy(&pattern, repeated, sizeof pattern);
+    return pattern;
+}
+
 /* Writes `size` bytes of `in`, xor the key from its byte `offset` on, to `out`; answers whether all of them are ASCII.
  * Eight at a time, which the compiler makes into sixteen and more. */
 static int unmask(unsigned char *restrict out, const unsigned char *restrict in, Py_ssize_t size,
                   const unsigned char *key, size_t offset)
 {
-    unsigned char repeated[8];
+    unsigned char repeated[REPEATED_BYTES];
     uint64_t pattern, word, seen = 0;
     Py_ssize_t at = 0;
 
-    for (size_t i = 0; i < sizeof repeated; i++) {
-        repeated[i] = key[(offset + i) % KEY_BYTES];
-    }
-    memcpy(&pattern, repeated, sizeof pattern);
+    pattern = repeat_key(repeated, key, offset);
     for (; size - at >= (Py_ssize_t)sizeof word; at += (Py_ssize_t)sizeof word) {
         memcpy(&word, in + at, sizeof word);
         word ^= pattern;
@@ -483,14 +492,11 @@ static PyObject *native_send(PyObject *Py_UNUSED(module), PyObject *const *argum
 /* `unmask` where it stands, from byte `offset` of the frame on. */
 static void unmask_in_place(unsigned char *bytes, Py_ssize_t size, const unsigned char *key, size_t offset)
 {
-    unsigned char repeated[8];
+    unsigned char repeated[REPEATED_BYTES];
     uint64_t pattern, word;
     Py_ssize_t at = 0;
 
-    for (size_t i = 0; i < sizeof repeated; i++) {
-        repeated[i] = key[(offset + i) % KEY_BYTES];
-    }
-    memcpy(&pattern, repeated, sizeof pattern);
+    pattern = repeat_key(repeated, key, offset);
     for (; size - at >= (Py_ssize_t)sizeof word; at += (Py_ssize_t)sizeof word) {
         memcpy(&word, bytes + at, sizeof word);
         word ^= pattern;
@@ -542,12 +548,9 @@ static PyObject *native_receive_payload(PyObject *Py_UNUSED(module), PyObject *c
     if (payload == NULL) {
         return NULL;
     }
-    received = recv(fd, PyBytes_AS_STRING(payload), (size_t)size, MSG_DONTWAIT);
+    received = wsd_receive(fd, PyBytes_AS_STRING(payload), size);
     if (received <= 0) {
         Py_DECREF(payload);
-        if (received < 0) {
-            received = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? -1 : -1 - (Py_ssize_t)errno;
-        }
         return PyLong_FromSsize_t(received);
     }
     if (PyBytes_GET_SIZE(key)) {
@@ -579,16 +582,9 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* WSD_PURE=1 has wsd run without what is here.  Asked for in this place, since those who import it are pure and know
- * no environment. */
 static int refuse_if_unwanted(PyObject *Py_UNUSED(module))
 {
-    const char *pure = getenv("WSD_PURE");
-    if (pure == NULL || *pure == '\0' || strcmp(pure, "0") == 0) {
-        return 0;
-    }
-    PyErr_SetString(PyExc_ImportError, "WSD_PURE is set");
-    return -1;
+    return wsd_refuse_if_unwanted();
 }
 
 /* ISO C has no pointer to a function among the objects; POSIX and CPython do. */

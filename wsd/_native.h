@@ -1,4 +1,4 @@
-/* What the parts of the extension have in common; what each function does is said where it is. */
+/* What the parts of the extensions have in common; what each function does is said where it is. */
 
 #ifndef WSD_NATIVE_H
 #define WSD_NATIVE_H
@@ -6,10 +6,25 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdlib.h>
+#include <string.h>
+
 /* By way of void (*)(void), which a compiler that is asked to warn lets pass: CPython casts it back by the flags. */
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 
 enum { OPCODE_BITS = 0x0F, OPCODE_TEXT = 1, OPCODE_BINARY = 2, FIN = 0x80 };
+
+/* WSD_PURE=1 has wsd run without the extensions.  Asked for in this place, since those who import them are pure and know
+ * no environment: 0, or -1 with an ImportError. */
+static inline int wsd_refuse_if_unwanted(void)
+{
+    const char *pure = getenv("WSD_PURE");
+    if (pure == NULL || *pure == '\0' || strcmp(pure, "0") == 0) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_ImportError, "WSD_PURE is set");
+    return -1;
+}
 
 /* _native.c */
 Py_ssize_t wsd_parse(const unsigned char *bytes, Py_ssize_t size, Py_ssize_t limit, Py_ssize_t most, PyObject *pieces);
