@@ -11,6 +11,7 @@ know anything that is not on that way: compression, fragments, control frames, r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from wsd import faults, log
@@ -108,7 +109,7 @@ class Straight(Held):
             or len(pieces) > PIECES_PER_TURN
             or log.shown & log.PARSER
         ):
-            self._deliver_received(parser, pieces, taken, size)
+            self._deliver_on(parser, 0, taken, size, pieces)
             return
         name = "on_message" if on_receive is None else "on_receive"
         self._is_delivering = True
@@ -136,43 +137,31 @@ class Straight(Held):
             if self._has_answers:
                 self._owed += count
         else:
-            self._after_pieces(parser, pieces, count)
+            self._deliver_on(parser, count, size, size, pieces[count:])
 
-    def _deliver_received(self, parser: Parser, pieces: list[Piece], taken: int, size: int) -> None:
-        """Not all that was received was plain: from `taken` on it is for the parser, and then all for the long way."""
-        if taken != size:
-            pieces += parser.receive(self.context.view[taken:size])
-        self._deliver(pieces, 0)
+    def _deliver_on(self, parser: Parser, count: int, at: int, size: int, pieces: Iterable[Piece] = ()) -> None:
+        """So many messages were delivered, and then not all was plain, or it is to wait, or nobody wants it, or the
+        peer does not read.
 
-    def _deliver_on(self, parser: Parser, count: int, at: int, size: int) -> None:
-        """In C so many messages were delivered, each as it was parsed, and then not all was: what is behind index `at`
-        of what was received is not plain, or is to wait, or nobody wants it; or the peer does not read."""
+        Args:
+            count: How many.
+            at: From this index on, what was received is for the parser.
+            size: How much that was.
+            pieces: Parsed already, and before that.
+        """
         if self._state == OPEN and self._has_answers:
             self._owed += count
-        pieces = parser.receive(self.context.view[at:size]) if at < size else []
-        if count == PIECES_PER_TURN and pieces and self._state == OPEN and not self._hold:
+        rest = [*pieces, *(parser.receive(self.context.view[at:size]) if at < size else ())]
+        if count == PIECES_PER_TURN and rest and self._state == OPEN and not self._hold:
             if self._output.is_choked:
                 self._choke_changed()
-            self._keep_backlog(pieces, 0, 0)
+            self._keep_backlog(rest, 0, 0)
         else:
-            self._deliver(pieces, 0)
+            self._deliver(rest, 0)
 
     def _broke(self, number: int) -> None:
         """A system call was answered with -errno."""
         self._lost(name_of_error(-number))
-
-    def _after_pieces(self, parser: Parser, pieces: list[Piece], count: int) -> None:
-        """So many pieces were delivered, and then it was to end, or to pause, or the peer does not read."""
-        if self._state != OPEN:
-            if self._parser is parser:  # else it was reaped meanwhile
-                self._look_for_close(parser)
-            return
-        if self._has_answers:
-            self._owed += count
-        if self._output.is_choked:
-            self._choke_changed()
-        if count < len(pieces):
-            self._keep_backlog(pieces, 0, count)
 
     def _no_piece(self) -> None:
         """None is being received, for now."""
