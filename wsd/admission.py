@@ -94,18 +94,18 @@ class Admission:
     def begin(self, wsi: Wsi) -> None:
         """A connection has come in, and its handshake begins; at the limit the oldest makes room for it."""
         context, unfinished = self._context, self._unfinished
-        unfinished[wsi] = context.now
+        unfinished.begin(wsi, context.now)
         if len(unfinished) <= self._most:
             return
-        oldest, _ = self._unfinished.oldest()
-        self._unfinished.end(oldest)
+        oldest, _ = unfinished.oldest()
+        unfinished.end(oldest)
         context.counters.note_over("max_handshakes")
         log.info("%s: its handshake takes long, and others wait; closed", oldest.tag)
         oldest.abort("its handshake took long, and others waited")
 
     def done(self, wsi: Wsi) -> None:
         """Its handshake is done; said again, it changes nothing."""
-        if self._unfinished.pop(wsi, None) is not None:
+        if self._unfinished.end(wsi):
             self._resume()
 
     def left(self, wsi: Wsi) -> None:
