@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
-import pytest
-
+from tests.support.native import find_extension, require_extension
 from wsd import accepting
 from wsd.wire import ordinary
 
-
-def find_arrival() -> ModuleType | None:
-    """The extension, loaded aside if WSD_PURE keeps wsd from it; None: it was not compiled."""
-    spec = importlib.util.find_spec("wsd._arrival")
-    if spec is None or spec.loader is None:
-        return None
-    with mock.patch.dict(os.environ):
-        os.environ.pop("WSD_PURE", None)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
-
-
-ARRIVAL = find_arrival()
+ARRIVAL = find_extension("_arrival")
 
 
 def require_arrival() -> Any:
-    """The extension; without it the test is skipped, saying how to get it.  With CI=true a skip is a failure."""
-    if ARRIVAL is None:
-        pytest.skip("wsd/_arrival.c is not compiled: apt-get install gcc python3-dev, then make test anew")
-    return ARRIVAL
+    """As `require_extension`."""
+    return require_extension(ARRIVAL, "_arrival")
 
 
 class Twins:

@@ -14,9 +14,9 @@ from wsd import loop, syscalls
 from wsd.wire import twin
 
 
-def find_native() -> ModuleType | None:
-    """The extension, loaded aside if WSD_PURE keeps wsd from it; None: it was not compiled."""
-    spec = importlib.util.find_spec("wsd._native")
+def find_extension(name: str) -> ModuleType | None:
+    """An extension of wsd's, loaded aside if WSD_PURE keeps wsd from it; None: it was not compiled."""
+    spec = importlib.util.find_spec(f"wsd.{name}")
     if spec is None or spec.loader is None:
         return None
     with mock.patch.dict(os.environ):
@@ -26,14 +26,19 @@ def find_native() -> ModuleType | None:
     return module
 
 
-NATIVE = find_native()
+def require_extension(module: ModuleType | None, name: str) -> Any:
+    """The extension; without it the test is skipped, saying how to get it.  With CI=true a skip is a failure."""
+    if module is None:
+        pytest.skip(f"wsd/{name}.c is not compiled: apt-get install gcc python3-dev, then make test anew")
+    return module
+
+
+NATIVE = find_extension("_native")
 
 
 def require_native() -> Any:
-    """The extension; without it the test is skipped, saying how to get it.  With CI=true a skip is a failure."""
-    if NATIVE is None:
-        pytest.skip("wsd/_native.c is not compiled: apt-get install gcc python3-dev, then make test anew")
-    return NATIVE
+    """As `require_extension`."""
+    return require_extension(NATIVE, "_native")
 
 
 class Twins:
