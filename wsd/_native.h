@@ -45,6 +45,7 @@ int wsd_learn_to_speak(PyObject *module);
 /* _tls.c */
 PyObject *wsd_hasten_tls(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 int wsd_tls_ready(PyObject *pipe);
+PyObject *wsd_tls_tell(PyObject *object, PyObject *name, int answer, int number);
 Py_ssize_t wsd_tls_receive(PyObject *pipe, char *buffer, Py_ssize_t size, int *answer);
 int wsd_tls_send(PyObject *pipe, PyObject *parts, int *sent);
 

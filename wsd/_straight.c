@@ -416,7 +416,7 @@ static int all_sent(PyObject *output, PyObject *counters, Py_ssize_t sent)
 /* `flush` by way of OpenSSL: what it does not take whole, and what it says of that, is for `_flush_on`. */
 static int flush_tls(PyObject *self, PyObject *output, PyObject *pipe, PyObject *counters)
 {
-    PyObject *arguments[] = {self, NULL, NULL}, *answer = NULL;
+    PyObject *answer;
     Py_ssize_t size = number(output, OUTPUT, OUTPUT_SIZE);
     int sent = 1, reason = 0, went;
 
@@ -427,13 +427,7 @@ static int flush_tls(PyObject *self, PyObject *output, PyObject *pipe, PyObject 
             return all_sent(output, counters, sent);
         }
     }
-    arguments[1] = PyLong_FromLong(sent);
-    arguments[2] = PyLong_FromLong(reason);
-    if (arguments[1] != NULL && arguments[2] != NULL) {
-        answer = PyObject_VectorcallMethod(said[SAY_FLUSH_ON], arguments, 3, NULL);
-    }
-    Py_XDECREF(arguments[1]);
-    Py_XDECREF(arguments[2]);
+    answer = wsd_tls_tell(self, said[SAY_FLUSH_ON], sent, reason);
     went = answer == NULL ? -1 : answer == Py_True;
     Py_XDECREF(answer);
     return went;
@@ -596,16 +590,6 @@ static int take(PyObject *self, PyObject *parser, PyObject *hooks, PyObject *buf
     return deliver_on(self, parser, count, at, size);
 }
 
-/* Has a pipe know what OpenSSL has answered, with errno: 0, or -1 with an exception. */
-static int note_answer(PyObject *pipe, int answer, int reason)
-{
-    PyObject *first = PyLong_FromLong(answer), *second = PyLong_FromLong(reason);
-    int failed = first == NULL || second == NULL || call(pipe, SAY_NOTE_ANSWER, first, second) < 0;
-    Py_XDECREF(first);
-    Py_XDECREF(second);
-    return failed ? -1 : 0;
-}
-
 static PyObject *on_open_events(PyObject *self, PyObject *mask)
 {
     PyObject *parser = get_kind(self, WSI, WSI_PARSER, PARSER), *pipe = get_pipe(self);
@@ -628,7 +612,12 @@ static PyObject *on_open_events(PyObject *self, PyObject *mask)
     } else {
         size = wsd_tls_receive(pipe, PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer), &answer);
         if (size == 0) { /* the twin goes on from here */
-            return note_answer(pipe, answer, errno) < 0 ? NULL : by_twin(ON_OPEN_EVENTS, self, &mask, 1, NULL);
+            argument = wsd_tls_tell(pipe, said[SAY_NOTE_ANSWER], answer, errno);
+            if (argument == NULL) {
+                return NULL;
+            }
+            Py_DECREF(argument);
+            return by_twin(ON_OPEN_EVENTS, self, &mask, 1, NULL);
         }
     }
     if (size == -1) {

@@ -127,9 +127,9 @@ static PyObject *by_twin(int method, PyObject *self, PyObject *const *arguments,
 }
 
 /* Calls a method with what OpenSSL has answered, and errno. */
-static PyObject *tell(PyObject *self, PyObject *name, int answer, int number)
+PyObject *wsd_tls_tell(PyObject *object, PyObject *name, int answer, int number)
 {
-    PyObject *all[3] = {self, PyLong_FromLong(answer), PyLong_FromLong(number)}, *result = NULL;
+    PyObject *all[3] = {object, PyLong_FromLong(answer), PyLong_FromLong(number)}, *result = NULL;
     if (all[1] != NULL && all[2] != NULL) {
         result = PyObject_VectorcallMethod(name, all, 3, NULL);
     }
@@ -167,7 +167,7 @@ static PyObject *receive_frames(PyObject *self, PyObject *const *arguments, Py_s
     if (size == 0) {
         PyObject *noted;
         PyBuffer_Release(&buffer);
-        noted = tell(self, say_note_answer, answer, number);
+        noted = wsd_tls_tell(self, say_note_answer, answer, number);
         if (noted == NULL) {
             return NULL;
         }
@@ -185,7 +185,7 @@ static PyObject *send_many(PyObject *self, PyObject *parts)
     if (!PyList_CheckExact(parts) || quick_ssl(self) == NULL || !wsd_tls_send(self, parts, &sent)) {
         return by_twin(SEND_MANY, self, &parts, 1);
     }
-    return sent > 0 ? PyLong_FromLong(sent) : tell(self, say_send_on, sent, errno);
+    return sent > 0 ? PyLong_FromLong(sent) : wsd_tls_tell(self, say_send_on, sent, errno);
 }
 
 static PyMethodDef methods[METHODS] = {
