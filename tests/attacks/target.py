@@ -212,11 +212,21 @@ class Target:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
-    def wait_idle(self, descriptors: int) -> None:
-        """Wait until it holds as many descriptors as before."""
-        wait_until(
-            lambda: self.descriptors() <= descriptors, what=f"{self.descriptors()} descriptors, not {descriptors}"
-        )
+    def wait_idle(self, descriptors: int) -> int:
+        """Wait until it holds no more than so many descriptors; answers how many it holds then.
+
+        Raises:
+            AssertionError: it keeps some of them.
+        """
+        held = descriptors + 1
+
+        def is_idle() -> bool:
+            nonlocal held
+            held = self.descriptors()
+            return held <= descriptors
+
+        wait_until(is_idle, what=f"{self.descriptors()} descriptors now, {descriptors} before")
+        return held
 
 
 class Standing:

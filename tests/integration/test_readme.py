@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pytest
 from tests.integration.test_install import ENVIRONMENT, IGNORED
 from tests.support.browser import browser
 from tests.support.client import Client
+from tests.support.ports import free_port
 from tests.support.programs import require_program
 from tests.support.timing import PATIENCE, wait_until
 from wsd import log
@@ -41,9 +41,7 @@ class Reader:
         self.destdir = folder / "destdir"
         self.home.mkdir()
         shutil.copytree(ROOT, self.tree, ignore=IGNORED)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         # The machine may well run a wsd already, with the default port and the default pidfile.
         config = self.tree / "etc/wsd.toml"
         text = config.read_text().replace("\nport = 7681\n", f"\nport = {self.port}\n")

@@ -20,6 +20,7 @@ from tests.interop.c_program import compile_with_libwebsockets
 from tests.interop.tls import WHO, tls_tables
 from tests.support import leftovers
 from tests.support.ca import Authority, Issued
+from tests.support.ports import free_port
 from tests.support.timing import PATIENCE, wait_until
 
 
@@ -124,13 +125,6 @@ class Daemon:
         except ConnectionRefusedError:
             return False
         return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.interop.conftest import free_port
 from tests.support.ca import Issued
 from tests.support.client import TEXT, close_frame, frame, upgrade_request
+from tests.support.ports import free_port
 from tests.support.programs import require_program
 from tests.support.server import Connection, Server
 from tests.support.timing import PATIENCE, wait_until

@@ -6,7 +6,6 @@ The second of them is the first with a poll loop of its own (external polling).
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -16,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.interop.conftest import free_port
 from tests.interop.our_client import OurClient, connect_wsd
 from tests.support.client import connect
 from tests.support.outgoing import dialing
+from tests.support.ports import free_port
 from tests.support.programs import require_program
 from tests.support.timing import PATIENCE, wait_until
 from wsd.config import Compression
@@ -148,22 +147,9 @@ def test_what_a_status_is_made_of(port: int, offer: str | None) -> None:
     assert [frame.rsv for frame in frames] == [4] if offer else [0, 0, 0]
 
 
-def two_free_ports() -> int:
-    """The first of two ports in a row; below those that the kernel hands out, or the next would soon be taken."""
-    for port in range(20_000 + os.getpid() % 5000, 32_000, 2):
-        with socket.socket() as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", port))
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no two ports in a row are free")
-
-
 def test_a_listener_that_came_later() -> None:
     """SIGUSR1 has it listen on the next port as well."""
-    port = two_free_ports()
+    port = free_port(2)
     with serving(PROGRAMS[0], port) as server:
         server.send_signal(signal.SIGUSR1)
         wait_until(lambda: answers(port + 1), what="it listens on the next port")

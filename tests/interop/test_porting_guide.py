@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.interop.c_program import compile_with_libwebsockets
-from tests.interop.conftest import Daemon, free_port
+from tests.interop.conftest import Daemon
 from tests.support.client import CONTINUATION, TEXT, Frame, connect, frame
+from tests.support.ports import free_port
 from tests.support.timing import PATIENCE
 
 NAME = "dumb-increment-protocol"

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.interop.conftest import free_port
 from tests.interop.openssl import SServer, s_server
 from tests.interop.our_client import connect_wsd
 from tests.interop.peer_websockets import serve_websockets
@@ -21,6 +20,7 @@ from tests.interop.samples import FRAGMENTS, MESSAGES, joined
 from tests.interop.test_libwebsockets_server import COMPRESSION, DUMB, MIRROR, PROGRAMS, serving
 from tests.support.ca import Authority, Issued, self_signed
 from tests.support.outgoing import Dialing, dialing
+from tests.support.ports import free_port
 from tests.support.server import Server
 from tests.support.timing import wait_until
 from wsd import ClientTls, log

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import Daemon, free_port
+from tests.interop.conftest import Daemon
 from tests.interop.traffic import TrafficClient
 from tests.support.context import running
+from tests.support.ports import free_port
 from tests.support.timing import MS, PATIENCE, wait_until
 from wsd import Protocol, Wsi
 
