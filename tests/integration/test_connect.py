@@ -16,13 +16,16 @@ from tests.support.client import BINARY, CONTINUATION, PING, TEXT, frame
 from tests.support.conversing import accept_close, answer_last_pings, changed, conversing, finish, receive_lines
 from tests.support.daemon import WSD, Site
 from tests.support.server import Connection, Server, answer, refusing_port
-from tests.support.timing import MS, PATIENCE
+from tests.support.timing import MS, PATIENCE, wait_until
 
 # More than any buffer between two processes holds.
 MUCH = bytes(range(256)) * 65536
 
 # What one socket and one pipe may hold on the way, with room to spare (tcp_rmem and tcp_wmem: 6 and 4 MB).
 ON_THE_WAY = 32 << 20
+
+# What a pipe holds (pipe(7)).
+PIPE_BYTES = 65536
 
 
 @pytest.fixture
@@ -270,6 +273,8 @@ def test_a_pong_behind_what_nobody_reads_yet_is_awaited(server: Server) -> None:
     with conversing(server.url, program=program) as conversation:
         connection = server.accept_websocket()
         connection.send_binary(bytes(size))
+        # From here on it has something that it cannot print, whenever it asks itself.
+        wait_until(lambda: conversation.unread() > PIPE_BYTES // 2, what="standard output fills")
         conversation.end_input()
         assert connection.receive_frame().opcode == PING
         connection.socket.settimeout(500 * MS)

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
 import termios
@@ -40,6 +41,12 @@ class Conversation:
         """Its standard output, a pipe."""
         assert self.process.stdout is not None
         return self.process.stdout
+
+    def unread(self) -> int:
+        """How many bytes it has printed that nobody has read yet."""
+        (count,) = struct.unpack("i", fcntl.ioctl(self.out, termios.FIONREAD, bytes(4)))
+        assert isinstance(count, int)
+        return count
 
     def close_out(self) -> None:
         """Read its standard output no more."""
