@@ -100,6 +100,7 @@ class Talk(Protocol):
         self._input: Wsi | None = None
         self._file = -1  # standard input, where it cannot be polled
         self._has_ended = False  # there are no more lines
+        self._awaits_pong = False  # to one of the last two pings
         self._printer: Printer
         self._wsi: Wsi
 
@@ -169,6 +170,8 @@ class Talk(Protocol):
 
     def _output_relieved(self) -> None:
         self._wsi.rx_flow_control(True)
+        if self._awaits_pong:
+            self._wsi.set_timer(_PONG_SECONDS)  # it may be behind what we read only now
 
     def _output_lost(self, why: str) -> None:
         """Nobody reads what we print.  That ends it without a word, as it ends `yes` in `yes | head`."""
@@ -264,6 +267,7 @@ class Talk(Protocol):
         turn in which it read the first Ping may have left behind the Pong, and left before the second.
         """
         self._has_ended = False  # once
+        self._awaits_pong = True
         wsi.ping(_LAST_PINGS[0])
         wsi.set_timer(_PONG_SECONDS)
 
