@@ -6,7 +6,7 @@
  * and with which the tests hold these equal.  There is no policy here: limits are arguments, and what is not the plain
  * case (a whole, unfragmented, uncompressed, masked data frame) is left to wsd/wire/parser.py, with its checks.
  *
- * The GIL is kept throughout: no call waits.  Between the moment when an address is taken from an object and its last
+ * The GIL is kept throughout: no call waits but `rest`, which is there for that.  Between the moment when an address is taken from an object and its last
  * use no Python code runs, or the object is held by a buffer or a reference of ours.
  */
 
@@ -19,8 +19,10 @@
 #endif
 #include <stdint.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 
 /* RFC 6455 5.2. */
 enum { FIN_TEXT = FIN | OPCODE_TEXT, FIN_BINARY = FIN | OPCODE_BINARY, MASKED = 0x80, LENGTH_BITS = 0x7F };
@@ -563,6 +565,40 @@ static PyObject *native_receive_payload(PyObject *Py_UNUSED(module), PyObject *c
     return payload;
 }
 
+/* -- resting ------------------------------------------------------------------------------------------------------ */
+
+/* rest(microseconds): no longer than that, or until a signal.  The kernel lets sleeps of a thread end up to 50 us late, so
+ * that several may end together (PR_SET_TIMERSLACK in prctl(2)); that is put aside for this one. */
+static PyObject *native_rest(PyObject *Py_UNUSED(module), PyObject *argument)
+{
+    struct timespec wanted = {.tv_sec = 0};
+    long microseconds;
+    int slack;
+
+    if (!PyLong_Check(argument)) {
+        PyErr_SetString(PyExc_TypeError, "a rest takes a whole number of microseconds");
+        return NULL;
+    }
+    microseconds = PyLong_AsLong(argument);
+    if (microseconds == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (microseconds < 0 || microseconds >= 1000000) {
+        PyErr_SetString(PyExc_ValueError, "a rest takes less than a second");
+        return NULL;
+    }
+    wanted.tv_nsec = microseconds * 1000;
+    slack = prctl(PR_GET_TIMERSLACK);
+    prctl(PR_SET_TIMERSLACK, 1UL);
+    Py_BEGIN_ALLOW_THREADS
+    nanosleep(&wanted, NULL);
+    Py_END_ALLOW_THREADS
+    if (slack > 0) {
+        prctl(PR_SET_TIMERSLACK, (unsigned long)slack);
+    }
+    return Py_NewRef(Py_None);
+}
+
 /* -- the module --------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
@@ -574,6 +610,7 @@ static PyMethodDef methods[] = {
     {"receive_payload", FAST(native_receive_payload), METH_FASTCALL,
      PyDoc_STR("receive_payload(fd, size, key, offset, /)")},
     {"send", FAST(native_send), METH_FASTCALL, PyDoc_STR("send(fd, parts, /)")},
+    {"rest", native_rest, METH_O, PyDoc_STR("rest(microseconds, /)")},
     {"serve_events", FAST(wsd_serve_events), METH_FASTCALL, PyDoc_STR("serve_events(events, table, survive, /)")},
     {"serve_writers", FAST(wsd_serve_writers), METH_FASTCALL, PyDoc_STR("serve_writers(writers, survive, /)")},
     {"make_spread", wsd_make_spread, METH_VARARGS, PyDoc_STR("make_spread(wsi, output, budget, open, low_water, /)")},

@@ -26,7 +26,7 @@ enum { PIPE_FD };
 enum { BINDING_HOOKS };
 enum { HOOKS_MESSAGE, HOOKS_RECEIVE, HOOKS_WRITEABLE };
 enum { COUNTERS_RECEIVED, COUNTERS_SENT };
-enum { LOOP_SERVING, LOOP_WRITERS, LOOP_BUFFER, LOOP_COUNTERS, LOOP_NOW };
+enum { LOOP_SERVING, LOOP_WRITERS, LOOP_BUFFER, LOOP_COUNTERS, LOOP_DEEP, LOOP_NOW };
 
 enum { MOST_SLOTS = 24 };
 
@@ -48,11 +48,11 @@ static struct kind kinds[KINDS] = {
     {.names = {"hooks"}},
     {.names = {"on_message", "on_receive", "on_writeable"}},
     {.names = {"bytes_received", "bytes_sent"}},
-    {.names = {"_is_serving", "_writers", "buffer", "counters", "now"}},
+    {.names = {"_is_serving", "_writers", "buffer", "counters", "is_deep", "now"}},
 };
 
 /* What the Python side has as constants, in the order in which `straighten` gets them. */
-enum { READ, OPEN, COPY_BYTES, LOW_WATER, PIECES_PER_TURN, LOG_PARSER, NUMBERS };
+enum { READ, OPEN, COPY_BYTES, LOW_WATER, PIECES_PER_TURN, DEEP_READ, LOG_PARSER, NUMBERS };
 static long numbers[NUMBERS];
 static PyObject *open_state, *zero;
 static PyObject *whole_piece; /* a piece that is a message; the payload in it is nobody's */
@@ -562,7 +562,8 @@ static int is_logged(void)
 }
 
 /* `size` bytes came, and somebody wants them: 0, or -1 with an exception. */
-static int take(PyObject *self, PyObject *parser, PyObject *hooks, PyObject *buffer, Py_ssize_t size, Py_ssize_t bound)
+static int take(PyObject *self, PyObject *context, PyObject *parser, PyObject *hooks, PyObject *buffer, Py_ssize_t size,
+                Py_ssize_t bound)
 {
     int is_long = is_none(hooks, HOOKS, HOOKS_RECEIVE) && is_none(hooks, HOOKS, HOOKS_MESSAGE) ? 1 : is_logged();
     Py_ssize_t at = 0, count = 0;
@@ -576,6 +577,9 @@ static int take(PyObject *self, PyObject *parser, PyObject *hooks, PyObject *buf
         count = deliver_plain(self, hooks, buffer, size, bound, &at);
         if (count < 0) {
             return -1;
+        }
+        if (count >= numbers[DEEP_READ]) {
+            put_bool(context, LOOP, LOOP_DEEP, 1);
         }
         put(self, WSI, WSI_PIECE, Py_NewRef(Py_None));
         put_bool(self, WSI, WSI_BINARY, 0);
@@ -637,7 +641,7 @@ static PyObject *on_open_events(PyObject *self, PyObject *mask)
     Py_INCREF(parser);
     Py_INCREF(hooks);
     Py_INCREF(buffer);
-    failed = take(self, parser, hooks, buffer, size, bound) < 0;
+    failed = take(self, context, parser, hooks, buffer, size, bound) < 0;
     Py_DECREF(buffer);
     Py_DECREF(hooks);
     Py_DECREF(parser);

@@ -13,7 +13,7 @@ from wsd.binding import Binding, Hooks
 from wsd.counters import Counters
 from wsd.loop import Loop
 from wsd.sender import COPY_BYTES
-from wsd.straight import PIECES_PER_TURN, Straight
+from wsd.straight import DEEP_READ, PIECES_PER_TURN, Straight
 from wsd.stream import LOW_WATER
 from wsd.transport import READ, Output, SocketPipe
 from wsd.wire.closing import OPEN
@@ -26,7 +26,7 @@ TWINS: Final = {name: getattr(Straight, name) for name in METHODS}
 """Those in Python."""
 
 # In the order in which _straight.c has it.
-_NUMBERS: Final = (READ, OPEN, COPY_BYTES, LOW_WATER, PIECES_PER_TURN, log.PARSER)
+_NUMBERS: Final = (READ, OPEN, COPY_BYTES, LOW_WATER, PIECES_PER_TURN, DEEP_READ, log.PARSER)
 
 
 def install(context: type[Loop]) -> None:

@@ -35,6 +35,15 @@ _SLOW_TURN_SECONDS: Final = 0.01
 _ROUSE: Final = 1 << 32  # added to the wake-up descriptor, it ends a wait and is no cancel_service()
 
 
+# Behind a deep read (`straight.DEEP_READ`): its sender waits for none of the answers, and if we came back at once, we
+# would find it in the midst of saying the next ones and take them one by one, each with a receive and a send.  So we
+# rest for about as long as those took.  Ten connections with 32 messages in flight then cost 1.4 us a message, for 2.0,
+# and are served a fifth faster; with 20 us a single one of them is slower than without.
+_REST_MICROSECONDS: Final = 10
+_REST_SECONDS: Final = _REST_MICROSECONDS / 1e6
+# With more of them, others wait for us.
+_FEW_EVENTS: Final = 8
+
 Survive = Callable[[Callable[..., None], Exception], None]
 """Gets what raised, and what it raised."""
 
@@ -68,10 +77,14 @@ def serve_writers_in_python(writers: list[Wsi], survive: Survive) -> None:
             survive(wsi.service_write, error)
 
 
+def rest_in_python(microseconds: int) -> None:
+    """Not at all: `time.sleep` takes 50 us more than it is told, in which a peer may be done and wait."""
+
+
 try:
-    from wsd._native import serve_events, serve_writers
+    from wsd._native import rest, serve_events, serve_writers
 except ImportError:
-    serve_events, serve_writers = serve_events_in_python, serve_writers_in_python
+    rest, serve_events, serve_writers = rest_in_python, serve_events_in_python, serve_writers_in_python
 
 
 class Loop:
@@ -82,7 +95,7 @@ class Loop:
     """
 
     # What is looked at for each message has a slot: `compiled.py` has the C functions find it there.
-    __slots__ = ("__dict__", "__weakref__", "_is_serving", "_writers", "buffer", "counters", "now")
+    __slots__ = ("__dict__", "__weakref__", "_is_serving", "_writers", "buffer", "counters", "is_deep", "now")
 
     def __init__(self, external_poll: bool = False) -> None:
         self.counters = Counters()
@@ -99,6 +112,7 @@ class Loop:
         self._announcer = Announcer(self._tell_poll_fd) if external_poll else None
         self._poller: Poller | Announcer = self._announcer or Poller()
         self._is_serving = False
+        self.is_deep = False  # a read of this turn was
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.watch(self._wakeup, READ, self._woken)
         if external_poll:
@@ -219,7 +233,12 @@ class Loop:
         Raises:
             RuntimeError: the context was made with `external_poll=True`.
         """
-        self._turn(self._poller.poll(self._wait(timeout)))
+        events = self._poller.poll(self._wait(timeout))
+        self._turn(events)
+        if self.is_deep:
+            self.is_deep = False
+            if len(events) <= _FEW_EVENTS and self._wait(_REST_SECONDS):
+                rest(_REST_MICROSECONDS)
 
     def service_fd(self, pollfd: PollFd | None) -> float | None:
         """A turn for one descriptor that another loop has polled, of a context with `external_poll=True`.

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 # that is half a millisecond; a read of 64 KiB can hold ten thousand.
 PIECES_PER_TURN: Final = 256
 
+# A read that brings that many messages is deep: the loop rests behind it.  From 8 on, one connection with 32 in flight
+# is a third slower for it; 16 costs none anything.
+DEEP_READ: Final = 16
+
 _FIN: Final = frames.FIN
 _BINARY: Final = frames.BINARY
 _FIN_BINARY: Final = frames.FIN | frames.BINARY
@@ -131,6 +135,8 @@ class Straight(Held):
                 self._hook_answered(name, answer)
             if self._hold or self._state != OPEN:
                 break
+        if count >= DEEP_READ:
+            context.is_deep = True
         self._no_piece()
         self._is_delivering = False
         if self._state == OPEN and count == len(pieces) and not self._output.is_choked:

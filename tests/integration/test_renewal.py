@@ -13,7 +13,7 @@ import ssl
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -23,6 +23,8 @@ from tests.support.daemon import Site
 from tests.support.programs import readable_python
 from tests.support.talker import Talker
 from tests.support.timing import MS, PATIENCE, wait_until
+
+T = TypeVar("T")
 
 CONNECTIONS = 100
 RENEWALS = 10
@@ -136,30 +138,33 @@ class Stage:
         self.files = files
         self.looks = looks
 
-    async def renew(self, said: str) -> None:
-        """Wait until the daemon has looked at its files, by itself or at our word, and said so once more."""
+    async def renew(self, change: Callable[[], T], said: str) -> T:
+        """Change files, and wait until the daemon has looked at them, by itself or at our word, and said so once more.
+
+        Answers what `change` answers.
+        """
         before = self.site.log.read_text().count(said)
+        changed = change()  # from here on it may look at any time
         if not self.looks:
             done = await asyncio.to_thread(self.site.wsd, "reload")
             assert (done.returncode == 0) == (said == DONE), done.stderr
         await asyncio.to_thread(wait_until, lambda: self.site.log.read_text().count(said) > before, PATIENCE, said)
+        return changed
 
     async def replace_ten_times(self, crowd: Crowd) -> None:
         for _ in range(RENEWALS):
-            new = self.files.replace()
-            await self.renew(LOOKED if self.looks else DONE)
+            new = await self.renew(self.files.replace, LOOKED if self.looks else DONE)
             assert await crowd.shown() == new
             await crowd.all_have_talked()
 
     async def replace_one_after_the_other(self, crowd: Crowd) -> None:
         """Between the two steps they do not belong together, and the old ones go on."""
         old, new = await crowd.shown(), self.files.issue()
-        new.private_key.replace(self.files.live / "key.pem")
-        await self.renew(NOT_YET if self.looks else REFUSED)
+        live = self.files.live
+        await self.renew(lambda: new.private_key.replace(live / "key.pem"), NOT_YET if self.looks else REFUSED)
         assert await crowd.shown() == old
         await crowd.all_have_talked()
-        new.certificate.replace(self.files.live / "cert.pem")
-        await self.renew(LOOKED if self.looks else DONE)
+        await self.renew(lambda: new.certificate.replace(live / "cert.pem"), LOOKED if self.looks else DONE)
         assert await crowd.shown() == der(new)
 
 
@@ -239,15 +244,17 @@ class TestAfterTheDrop:
         stage = serve(public_site, looks=True, user=NOBODY, prefix=readable_python())
         crowd = Crowd(stage.site.port, stage.files.authority)
 
+        def mended() -> None:
+            key = stage.files.live / "key.pem"
+            os.chown(key, -1, grp.getgrnam("nogroup").gr_gid)
+            key.chmod(0o640)
+
         async def deed() -> None:
             old, stage.files.group = await crowd.shown(), None
-            new = stage.files.replace()
-            await stage.renew(NOT_YET)
+            new = await stage.renew(stage.files.replace, NOT_YET)
             assert await crowd.shown() == old
             assert "key.pem: " in stage.site.log.read_text()
-            os.chown(stage.files.live / "key.pem", -1, grp.getgrnam("nogroup").gr_gid)
-            (stage.files.live / "key.pem").chmod(0o640)
-            await stage.renew(LOOKED)
+            await stage.renew(mended, LOOKED)
             assert await crowd.shown() == new
 
         asyncio.run(play(crowd, deed))

@@ -51,6 +51,7 @@ class Twins:
     receive = staticmethod(syscalls.receive_in_python)
     receive_payload = staticmethod(syscalls.receive_payload_in_python)
     send = staticmethod(syscalls.send_in_python)
+    rest = staticmethod(loop.rest_in_python)
     serve_events = staticmethod(loop.serve_events_in_python)
     serve_writers = staticmethod(loop.serve_writers_in_python)
 

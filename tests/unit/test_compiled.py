@@ -72,7 +72,7 @@ def test_it_is_told_what_it_wants(arguments: tuple[Any, ...]) -> None:
 
 def test_once() -> None:
     require_native()
-    call = "import wsd.context; from wsd import _native; _native.straighten((int,) * 8, (1,) * 6, {}, ())"
+    call = "import wsd.context; from wsd import _native; _native.straighten((int,) * 8, (1,) * 7, {}, ())"
     answer = python(call, pure="")
     assert "RuntimeError: straighten() was called before" in answer.stderr
 

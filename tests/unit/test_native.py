@@ -12,6 +12,8 @@ import inspect
 import signal
 import socket
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,8 @@ import pytest
 from tests.support.client import BINARY, TEXT, frame
 from tests.support.native import TWINS, require_native
 
-NAMES = ["mask", "is_utf8", "parse", "frame", "receive", "receive_payload", "send", "serve_events", "serve_writers"]
+NAMES = ["mask", "is_utf8", "parse", "frame", "receive", "receive_payload", "send"]
+NAMES += ["rest", "serve_events", "serve_writers"]
 DATA = frame(TEXT, "ab")
 
 
@@ -90,6 +93,10 @@ def test_it_has_each_of_them_and_says_what_it_takes(native: Any, name: str) -> N
         ("send", ["0", []]),
         ("send", [0, (b"x",)]),
         ("send", [0, b"x"]),
+        ("rest", []),
+        ("rest", ["10"]),
+        ("rest", [10.0]),
+        ("rest", [Number()]),
     ],
 )
 def test_arguments_of_another_kind(native: Any, name: str, arguments: list[Any]) -> None:
@@ -110,6 +117,7 @@ def test_no_arguments_by_name(native: Any, name: str) -> None:
         ("parse", [DATA, 1 << 70, 0, 1, []]),
         ("parse", [DATA, 8, 1 << 63, 1, []]),
         ("frame", [1 << 70, b""]),
+        ("rest", [1 << 70]),
     ],
 )
 def test_numbers_beyond_those_of_the_machine(native: Any, name: str, arguments: list[Any]) -> None:
@@ -123,6 +131,21 @@ def test_descriptors_are_not_cut_to_the_size_of_an_int(native: Any, fd: int) -> 
         native.receive(fd, bytearray(9), 0, 1, [])
     with pytest.raises(OverflowError):
         native.send(fd, [b"x"])
+
+
+@pytest.mark.parametrize("microseconds", [-1, 1_000_000])
+def test_a_rest_that_is_none(native: Any, microseconds: int) -> None:
+    with pytest.raises(ValueError, match="less than a second"):
+        native.rest(microseconds)
+
+
+def test_a_rest_leaves_the_sleeps_of_its_thread_as_they_were(native: Any) -> None:
+    slack = Path("/proc/self/timerslack_ns")  # of the main thread, in which tests run
+    before = slack.read_text()
+    started = time.monotonic_ns()
+    assert native.rest(10) is None
+    assert time.monotonic_ns() - started >= 10_000
+    assert slack.read_text() == before
 
 
 def test_what_may_not_be_written_to_receives_nothing(native: Any) -> None:

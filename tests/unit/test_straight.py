@@ -19,11 +19,11 @@ import pytest
 
 from tests.support.client import BINARY, CONTINUATION, PING, TEXT, close_frame, frame, upgrade_request
 from tests.support.logged import logged
-from wsd import compiled, log
+from wsd import compiled, log, loop
 from wsd.config import Keepalive, Limits
 from wsd.context import Context
 from wsd.protocol import Protocol
-from wsd.straight import PIECES_PER_TURN, Straight
+from wsd.straight import DEEP_READ, PIECES_PER_TURN, Straight
 
 Play = list[bytes]
 
@@ -269,3 +269,51 @@ def test_what_is_counted_is_not_plain() -> None:
             context.service(0)
             assert wsi.is_established
             assert not wsi._is_plain
+
+
+class Asking(Noting):
+    """Wants to write again, whatever it wrote."""
+
+    def on_writeable(self, wsi: Any) -> Any:
+        wsi.callback_on_writable()
+
+
+def rests(messages: int, protocol: Noted, way: str, peers: int = 1) -> list[int]:
+    """How long the loop rests behind a turn in which each of so many peers has said so many messages."""
+    taken: list[int] = []
+    with (
+        contextlib.ExitStack() as stack,
+        mock.patch.object(loop, "rest", taken.append),
+        Context([protocol], keepalive=Keepalive(ping_seconds=0)) as context,
+    ):
+        if way == "in Python":
+            stack.enter_context(mock.patch.multiple(Straight, **compiled.TWINS))
+        pairs = [socket.socketpair() for _ in range(peers)]
+        for ours, theirs in pairs:
+            stack.enter_context(theirs)
+            context.adopt_socket(ours, protocol)
+            theirs.send(upgrade_request())
+        context.service(0)
+        for _, theirs in pairs:
+            theirs.send(HELLO * messages)
+        context.service(0)
+        protocol.calls = []
+        context.service(0)  # in which nobody says anything
+    return taken
+
+
+@pytest.mark.parametrize("way", WAYS[:2])
+class TestRest:
+    def test_behind_a_deep_read(self, way: str) -> None:
+        assert rests(DEEP_READ, Noting(), way) == [10]
+        assert rests(DEEP_READ, NotingMessages(), way) == [10]
+
+    def test_not_behind_another(self, way: str) -> None:
+        assert rests(DEEP_READ - 1, Noting(), way) == []
+
+    def test_not_where_others_may_wait(self, way: str) -> None:
+        assert rests(DEEP_READ, Noting(), way, peers=8) == [10]
+        assert rests(DEEP_READ, Noting(), way, peers=9) == []
+
+    def test_not_where_there_is_something_to_do(self, way: str) -> None:
+        assert rests(DEEP_READ, Asking(), way) == []
