@@ -231,8 +231,9 @@ class Loop:
             timeout: Longest wait in seconds; None: until something happens; 0: no wait.
 
         Raises:
-            RuntimeError: the context was made with `external_poll=True`.
+            RuntimeError: the context was made with `external_poll=True`; or this is called from inside of a hook.
         """
+        self._refuse_nested()
         events = self._poller.poll(self._wait(timeout))
         self._turn(events)
         if self.is_deep:
@@ -252,7 +253,11 @@ class Loop:
         Answers how many seconds the other loop may wait until it calls again with None: 0 if there is work left, None
         if no timer is set.  What makes work outside of a turn rings the wake-up, a descriptor like any other, and the
         answer of its turn is the new one.
+
+        Raises:
+            RuntimeError: this is called from inside of a hook.
         """
+        self._refuse_nested()
         events: list[tuple[int, int]] = []
         if pollfd is not None:
             if pollfd.fd not in self._table:
@@ -266,6 +271,11 @@ class Loop:
         if wait == 0:
             self.rouse()
         return wait
+
+    def _refuse_nested(self) -> None:
+        # All read into one buffer, in which there may be more for the wsi whose hook runs.
+        if self._is_serving:
+            raise RuntimeError("a turn is under way: no hook can call service()")
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
         """What a turn does with the events that were polled."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -276,3 +277,31 @@ class TestSending:
             got = [client.receive_frame() for _ in range(4)]
             assert {one.opcode for one in got[:2]} == {TEXT, 9}
             assert [one.payload for one in got[2:]] == [b"written", b"\x0f\xa0done"]
+
+
+class Nesting(Echo):
+    """Its hook wants another turn, in the way that is asked for."""
+
+    name = "nesting"
+
+    def on_message(self, wsi: Any, message: Any) -> None:
+        ways: dict[str, Callable[[], object]] = {
+            "service": lambda: wsi.context.service(0),
+            "run": wsi.context.run,
+            "service_fd": lambda: wsi.context.service_fd(None),
+        }
+        ways[message]()
+
+
+@pytest.mark.parametrize("way", ["service", "run", "service_fd"])
+def test_a_turn_in_a_turn_is_the_plugins_mistake(way: str) -> None:
+    with (
+        running([Nesting(), Echo()]) as served,
+        connect(served.port, "echo") as other,
+        connect(served.port, "nesting") as client,
+    ):
+        client.send_text(way)
+        assert client.receive_close().close_code == 1011
+        other.send_text("unharmed")
+        assert other.receive_message() == "unharmed"
+        assert served.context.counters.plugin_errors == 1
