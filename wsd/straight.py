@@ -66,6 +66,10 @@ class Straight(Held):
         """The peer's stream has ended."""
         raise NotImplementedError
 
+    def _peer_closed(self, code: int, close_reason: str) -> None:
+        """The peer's Close came while we were open."""
+        raise NotImplementedError
+
     def _go_straight(self) -> None:
         """The connection has just been established; or something was switched on or off that is not on this way."""
         self._is_plain = not self._is_client and self._deflater is None and self._rare.meter is None
@@ -162,8 +166,10 @@ class Straight(Held):
             if self._output.is_choked:
                 self._choke_changed()
             self._keep_backlog(rest, 0, 0)
-        else:
+        elif rest or parser.close is None or self._state != OPEN or self._output.is_choked:
             self._deliver(rest, 0)
+        else:
+            self._peer_closed(*parser.close)  # alone, as nearly every Close comes
 
     def _broke(self, number: int) -> None:
         """A system call was answered with -errno."""

@@ -5,6 +5,7 @@ Pure: no socket, no clock, no randomness (a masking key is an argument).  Readin
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -24,6 +25,9 @@ MASKED: Final = 0x80
 
 # Section 5.5: "All control frames MUST have a payload length of 125 bytes or less and MUST NOT be fragmented."
 MAX_CONTROL_BYTES: Final = 125
+
+# Nearly all connections end with one of a few codes, and without a reason.
+_few: Final = lru_cache(maxsize=64)
 
 # Section 7.4.1.
 NORMAL: Final = 1000
@@ -81,6 +85,7 @@ def is_close_code(code: int) -> bool:
     return code in _SENDABLE or 3000 <= code <= 4999
 
 
+@_few
 def encode_close(code: int, close_reason: str = "") -> bytes:
     """The payload of a Close frame; 1005 gives an empty one.  The reason is cut, at a character, to fit 123 bytes.
 
@@ -95,6 +100,7 @@ def encode_close(code: int, close_reason: str = "") -> bytes:
     return code.to_bytes(2, "big") + text
 
 
+@_few
 def parse_close(payload: bytes) -> tuple[int, str]:
     """Code and reason of a received Close frame; 1005 and no reason for an empty payload (section 7.1.5).
 
