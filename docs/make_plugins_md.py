@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from wsd.compiled import TWINS  # noqa: E402
 from wsd.context import Context  # noqa: E402
 from wsd.errors import ConnectError, Reject  # noqa: E402
 from wsd.protocol import HOOKS, Protocol, callback_protocol  # noqa: E402
@@ -84,7 +85,7 @@ WSI = {
     " tag tls is_client is_raw is_descriptor parent children reconnect is_established is_closing fileno",
     "Receiving": "is_first_fragment is_final_fragment remaining_packet_payload frame_is_binary max_message_bytes"
     " rx_flow_control",
-    "Sending": "callback_on_writable write send_pipe_choked send ping",
+    "Sending": "callback_on_writable write send_pipe_choked offer send ping",
     "Time": "set_timer set_timeout",
     "Closing": "close why",
 }
@@ -230,7 +231,11 @@ peer whose queue grows over `max_queue_bytes` is closed with 1008.
 
 For more control ask with `wsi.callback_on_writable()` and, in `on_writeable`, call `wsi.write(...)` until
 `wsi.send_pipe_choked`; then ask again.  Nothing is buffered for you that way but what is on its way already, so what
-you produce is as fast as the peer reads.  The shipped `echo` is written so.
+you produce is as fast as the peer reads.
+
+What can leave at once need not wait for that call: `wsi.offer(...)` writes from inside of any hook, and answers False
+where it would have to wait, so that you keep it, or drop it.  The shipped `echo` offers what it gets, and sets aside
+for `on_writeable` what was not taken: one hook in place of two for nearly every message.
 
 For many at once, `self.offer(message, to=...)` is a broadcast to those who can take it now, and answers the others: for
 whom the message can be dropped, or kept until their `on_writeable`, as the shipped `lws_mirror` does in a `Ring`.
@@ -465,7 +470,7 @@ def _static(cls: type, name: str) -> Any:
     """The member itself; of a method that runs in C the one in Python, which has the words."""
     member = inspect.getattr_static(cls, name, None)
     if inspect.ismethoddescriptor(member):
-        written = [vars(base).get(name) for base in cls.__mro__]
+        written = [TWINS.get(name), *(vars(base).get(name) for base in cls.__mro__)]
         return next((method for method in written if inspect.isfunction(method) and method.__doc__), member)
     return member
 

@@ -1,8 +1,9 @@
 """Every message goes back to its sender, piece by piece as it came.
 
 A model for authors: the class style with `on_receive`.  A message of any size passes through without being kept whole:
-each piece is set aside and goes back as a fragment, so what arrived in one piece leaves in one frame.  When the peer
-sends message after message and does not read, its connection is not read until it has caught up; no other is touched.
+each piece goes back as a fragment, so what arrived in one piece leaves in one frame.  What the peer is not ready for is
+set aside for `on_writeable`.  When the peer sends message after message and does not read, its connection is not read
+until it has caught up; no other is touched.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class Echo(Protocol):
 
     def on_receive(self, wsi: Wsi, data: bytes) -> None:
         backlog: Backlog = wsi.session
-        backlog.pieces.append((data, BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment))
+        opcode, final = BINARY if wsi.frame_is_binary else TEXT, wsi.is_final_fragment
+        if not backlog.pieces and wsi.offer(data, opcode, final):
+            return
+        backlog.pieces.append((data, opcode, final))
         backlog.size += len(data) + PIECE_BYTES
         if backlog.size > self.max_backlog_bytes and not backlog.paused and self.is_too_much(wsi, backlog):
             backlog.paused = True

@@ -58,7 +58,7 @@ static PyObject *open_state, *zero;
 static PyObject *whole_piece; /* a piece that is a message; the payload in it is nobody's */
 
 /* The names of the methods, and the methods of straight.py. */
-enum { ON_OPEN_EVENTS, ON_PIPE_EVENTS, CALLBACK_ON_WRITABLE, WRITE, SEND, SERVICE_WRITE, METHODS };
+enum { ON_OPEN_EVENTS, ON_PIPE_EVENTS, CALLBACK_ON_WRITABLE, WRITE, OFFER, SEND, SERVICE_WRITE, METHODS };
 static PyObject *twins[METHODS];
 
 static PyObject *log_names, *catchable; /* the log's globals, and what a hook may raise */
@@ -326,6 +326,23 @@ static int set_aside(PyObject *output, PyObject *message, long opcode, const cha
     return failed ? -1 : add_number(output, OUTPUT, OUTPUT_SIZE, size);
 }
 
+/* What `write` and `offer` are given: its bytes and its opcode, if it is a whole message that needs no second look, on a
+ * connection that is plain and open and has no other message open; else 0. */
+static int is_whole(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names, const char **bytes,
+                    Py_ssize_t *size, long *opcode)
+{
+    if (names != NULL || count < 1 || count > 3 || !is_true(self, WSI, WSI_PLAIN)
+        || !is_number(self, WSI, WSI_STATE, open_state) || !is_number(self, WSI, WSI_OPEN_OPCODE, zero)
+        || !is_simple(arguments[0], bytes, size, opcode) || (count == 3 && arguments[2] != Py_True)) {
+        return 0;
+    }
+    if (count > 1 && arguments[1] != Py_None) {
+        *opcode = PyLong_CheckExact(arguments[1]) ? PyLong_AsLong(arguments[1]) : 0;
+        PyErr_Clear(); /* of a number that is too large; the twin says what is wrong with it */
+    }
+    return *opcode == OPCODE_TEXT || *opcode == OPCODE_BINARY;
+}
+
 static PyObject *write_(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
     PyObject *output = get_kind(self, WSI, WSI_OUTPUT, OUTPUT);
@@ -333,20 +350,30 @@ static PyObject *write_(PyObject *self, PyObject *const *arguments, Py_ssize_t c
     Py_ssize_t size;
     long opcode;
 
-    if (names != NULL || count < 1 || count > 3 || output == NULL || !is_true(self, WSI, WSI_WRITING)
-        || !is_true(self, WSI, WSI_PLAIN) || !is_number(self, WSI, WSI_STATE, open_state)
-        || !is_number(self, WSI, WSI_OPEN_OPCODE, zero) || !is_simple(arguments[0], &bytes, &size, &opcode)
-        || (count == 3 && arguments[2] != Py_True)) {
+    if (output == NULL || !is_true(self, WSI, WSI_WRITING)
+        || !is_whole(self, arguments, count, names, &bytes, &size, &opcode)) {
         return by_twin(WRITE, self, arguments, count, names);
     }
-    if (count > 1 && arguments[1] != Py_None) {
-        opcode = PyLong_CheckExact(arguments[1]) ? PyLong_AsLong(arguments[1]) : 0;
-        if (opcode != OPCODE_TEXT && opcode != OPCODE_BINARY) {
-            PyErr_Clear(); /* whatever it is, the twin says what is wrong with it */
-            return by_twin(WRITE, self, arguments, count, names);
-        }
-    }
     return set_aside(output, arguments[0], opcode, bytes, size) < 0 ? NULL : Py_NewRef(zero);
+}
+
+static PyObject *offer(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    PyObject *output = get_kind(self, WSI, WSI_OUTPUT, OUTPUT);
+    const char *bytes;
+    Py_ssize_t size, waits;
+    long opcode;
+
+    /* A queue that is there may be empty; the twin looks. */
+    if (output == NULL || get(self, WSI, WSI_QUEUE) != Py_None || get(output, OUTPUT, OUTPUT_CHOKED) != Py_False
+        || (waits = number(output, OUTPUT, OUTPUT_SIZE)) < 0 || waits >= numbers[LOW_WATER]
+        || !is_whole(self, arguments, count, names, &bytes, &size, &opcode)) {
+        return by_twin(OFFER, self, arguments, count, names);
+    }
+    if (set_aside(output, arguments[0], opcode, bytes, size) < 0 || list_once(self) < 0) {
+        return NULL;
+    }
+    return Py_NewRef(Py_True);
 }
 
 static PyObject *send_(PyObject *self, PyObject *message)
@@ -783,6 +810,8 @@ static PyMethodDef methods[METHODS] = {
      PyDoc_STR("callback_on_writable($self)\n--\n\nAs of wsd.sender.Sender, in C.")},
     {"write", FAST(write_), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("write($self, data, opcode=None, final=True)\n--\n\nAs of wsd.sender.Sender, in C.")},
+    {"offer", FAST(offer), METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("offer($self, data, opcode=None, final=True)\n--\n\nAs of wsd.straight.Straight, in C.")},
     {"send", send_, METH_O, PyDoc_STR("send($self, message)\n--\n\nAs of wsd.sender.Sender, in C.")},
     {"service_write", service_write, METH_NOARGS,
      PyDoc_STR("service_write($self)\n--\n\nAs of wsd.straight.Straight, in C.")},

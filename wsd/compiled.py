@@ -19,7 +19,7 @@ from wsd.transport import READ, Output, SocketPipe
 from wsd.wire.closing import OPEN
 from wsd.wire.parser import Parser
 
-METHODS: Final = ("on_open_events", "on_pipe_events", "callback_on_writable", "write", "send", "service_write")
+METHODS: Final = ("on_open_events", "on_pipe_events", "callback_on_writable", "write", "offer", "send", "service_write")
 """Of `Straight`, by name; in C and in Python they do the same."""
 
 TWINS: Final = {name: getattr(Straight, name) for name in METHODS}

@@ -22,7 +22,7 @@ from wsd.sender import COPY_BYTES
 from wsd.stream import LOW_WATER
 from wsd.transport import READ, SocketPipe, name_of_error
 from wsd.wire import frames
-from wsd.wire.closing import OPEN
+from wsd.wire.closing import HTTP, OPEN
 from wsd.wire.fast import frame
 
 if TYPE_CHECKING:
@@ -223,6 +223,40 @@ class Straight(Held):
             output.size += len(framed)
             return OK
         return super().write(data, opcode, final)
+
+    def offer(self, data: str | bytes | bytearray | memoryview, opcode: int | None = None, final: bool = True) -> bool:
+        """`write`, from inside of any hook, of what can leave now; reports whether nobody need keep it.
+
+        False: it would have to wait, for a peer that does not read or for messages that are queued.  What is to become
+        of it is yours to say: drop it; or keep it, and `write()` it when `on_writeable`, once asked for, is called.  A
+        wsi that is closing gets nothing, and nobody waits for it: that is True.
+
+        Args:
+            data: As of `write`, as are the others.
+            opcode: `TEXT` or `BINARY`, where the type of `data` does not tell.
+            final: Whether this ends the message; what is offered or written after a fragment continues its message.
+
+        Raises:
+            RuntimeError: this is no WebSocket, or not yet.
+            ValueError: an opcode that cannot be sent here.
+            TypeError: `data` is neither `str` nor a buffer.
+            UnicodeEncodeError: the text holds a lone surrogate, which UTF-8 cannot carry.
+        """
+        if self._state == HTTP:
+            raise RuntimeError("wsi.offer() is for a WebSocket, and one that is open")
+        if self._state != OPEN:
+            return True
+        output = self._output
+        if output.is_choked or output.size >= LOW_WATER or (self._queue and not self._open_opcode):
+            return False
+        was_writing, self._is_writing = self._is_writing, True
+        try:
+            self.write(data, opcode, final)
+        finally:
+            self._is_writing = was_writing
+        if not self._is_listed:
+            self._list()
+        return True
 
     def send(self, message: str | bytes | bytearray | memoryview) -> int:
         # Hot; what it means is written at `Sender.send`.  What would wait for nothing need not queue.

@@ -454,6 +454,7 @@ def test_each_documented_fact_is_asked() -> None:
         deeds = {
             "callback_on_writable",
             "close",
+            "offer",
             "ping",
             "rx_flow_control",
             "send",

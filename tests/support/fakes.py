@@ -49,6 +49,13 @@ class FakeWsi:
         self.written.append((data, opcode, final))
         return 0
 
+    def offer(self, data: bytes | str, opcode: int | None = None, final: bool = True) -> bool:
+        if self.closed is None:
+            if self.send_pipe_choked:
+                return False
+            self.write(data, opcode, final)
+        return True
+
     def send_shared(self, message: Broadcast) -> int:
         self.sent.append(message.frame)
         return 0

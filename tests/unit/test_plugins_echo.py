@@ -44,7 +44,30 @@ def test_pieces_go_back_as_fragments(wsi: Any) -> None:
     assert wsi.take() == [(b"h\xc3", TEXT, False), (b"\xa9", TEXT, False), (b"", TEXT, True)]
 
 
+def test_what_can_leave_at_once_is_not_kept(wsi: Any) -> None:
+    receive(wsi, b"x" * 1000)
+    assert wsi.take() == [(b"x" * 1000, TEXT, True)]
+    assert wsi.session.pieces == []
+    assert not wsi.is_asked
+    assert wsi.is_reading
+
+
+def test_nothing_overtakes_what_has_to_wait(wsi: Any) -> None:
+    wsi.room = 1
+    receive(wsi, b"1")
+    receive(wsi, b"2", final=False)
+    wsi.room = 2
+    receive(wsi, b"3")
+    assert wsi.take() == [(b"1", TEXT, True)]
+    wsi.serve()
+    assert wsi.take() == [(b"2", TEXT, False), (b"3", TEXT, True)]
+    wsi.room = 1
+    receive(wsi, b"4")
+    assert wsi.take() == [(b"4", TEXT, True)]
+
+
 def test_it_stops_when_the_pipe_is_choked_and_asks_again(wsi: Any) -> None:
+    wsi.room = 0
     for number in range(5):
         receive(wsi, b"%d" % number)
     wsi.room = 2
@@ -58,6 +81,7 @@ def test_it_stops_when_the_pipe_is_choked_and_asks_again(wsi: Any) -> None:
 
 
 def test_a_peer_that_does_not_read_is_not_read(wsi: Any) -> None:
+    wsi.room = 0
     receive(wsi, b"x" * 100)
     assert wsi.is_reading
     receive(wsi, b"y")
@@ -68,6 +92,7 @@ def test_a_peer_that_does_not_read_is_not_read(wsi: Any) -> None:
 
 
 def test_reading_goes_on_at_half_the_bound(wsi: Any) -> None:
+    wsi.room = 0
     for _ in range(11):
         receive(wsi, b"x" * 10)
     assert not wsi.is_reading
@@ -83,6 +108,7 @@ def test_reading_goes_on_at_half_the_bound(wsi: Any) -> None:
 
 
 def test_a_message_may_come_whole_before_any_of_it_is_read(wsi: Any) -> None:
+    wsi.room = 0
     for _ in range(9):
         receive(wsi, b"x" * 100, final=False)
         assert wsi.is_reading
@@ -91,6 +117,7 @@ def test_a_message_may_come_whole_before_any_of_it_is_read(wsi: Any) -> None:
 
 
 def test_more_than_the_largest_message_is_too_much_anywhere(wsi: Any) -> None:
+    wsi.room = 0
     receive(wsi, b"y" * 100)
     for _ in range(10):
         receive(wsi, b"x" * 100, final=False)
@@ -100,6 +127,7 @@ def test_more_than_the_largest_message_is_too_much_anywhere(wsi: Any) -> None:
 
 
 def test_without_a_limit_on_messages_the_bound_holds_at_once(wsi: Any) -> None:
+    wsi.room = 0
     wsi.max_message_bytes = 0
     receive(wsi, b"x" * 101, final=False)
     assert not wsi.is_reading
@@ -112,6 +140,7 @@ def test_a_spurious_call_writes_nothing(echo: Any, wsi: Any) -> None:
 
 
 def test_a_dead_wsi_is_let_go(echo: Any, wsi: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wsi.room = 0
     receive(wsi, b"x")
     receive(wsi, b"y")
     monkeypatch.setattr(wsi, "write", lambda *_: -1)
@@ -121,9 +150,11 @@ def test_a_dead_wsi_is_let_go(echo: Any, wsi: Any, monkeypatch: pytest.MonkeyPat
 def test_empty_messages_cost_something_too() -> None:
     echo = shipped("echo.py", max_backlog_bytes=1000)
     wsi = FakeWsi(echo)
+    wsi.room = 0
     for _ in range(8):
         receive(wsi, b"")
     assert not wsi.is_reading
+    wsi.room = 100
     wsi.serve()
     assert wsi.is_reading
     assert wsi.session.size == 0

@@ -11,19 +11,20 @@ import contextlib
 import random
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from tests.support.client import BINARY, CONTINUATION, PING, TEXT, close_frame, frame, upgrade_request
+from tests.support.client import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_frame, frame, upgrade_request
 from tests.support.logged import logged
 from wsd import compiled, log, loop
 from wsd.config import Keepalive, Limits
 from wsd.context import Context
 from wsd.protocol import Protocol
 from wsd.straight import DEEP_READ, PIECES_PER_TURN, Straight
+from wsd.stream import LOW_WATER
 
 Play = list[bytes]
 
@@ -251,6 +252,145 @@ def fragments(wsi: Any) -> None:
 def test_whatever_a_plugin_writes(writes: Callable[[Any], Any]) -> None:
     with logged(0):
         assert every_way(lambda: Noting(writes=writes), [HELLO, HELLO * 2])
+
+
+def offering(*arguments: Any, **named: Any) -> Callable[[Any, Any], None]:
+    """What is done with a message: to offer these, and note what comes of it."""
+
+    def act(wsi: Any, data: Any) -> None:
+        wsi.binding.protocol.calls.append(("offered", wsi.offer(*arguments, **named)))
+
+    return act
+
+
+def offered_by_and_by(wsi: Any, data: Any) -> None:
+    """A message in three parts, of which the last is written."""
+    assert wsi.offer("a", final=False)
+    assert wsi.offer(b"b", CONTINUATION, False)
+    wsi.session.insert(0, ("c",))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(offering("text"), id="text"),
+        pytest.param(offering(bytearray(b"mutable")), id="mutable"),
+        pytest.param(offering(b"as text", TEXT), id="bytes as text"),
+        pytest.param(offering(b"whole", BINARY, True), id="a whole message"),
+        pytest.param(offering(bytes(5000)), id="long"),
+        pytest.param(offered_by_and_by, id="fragments"),
+        pytest.param(offering(b"x", 9), id="a wrong opcode"),
+        pytest.param(offering(b"x", 1 << 80), id="a huge opcode"),
+        pytest.param(offering(b"x", "text"), id="a word as opcode"),
+        pytest.param(offering("ü" * 200, TEXT, True), id="not ASCII"),
+        pytest.param(offering("\ud800"), id="a lone surrogate"),
+        pytest.param(offering(data=b"x", opcode=TEXT), id="by name"),
+        pytest.param(offering(), id="nothing"),
+        pytest.param(offering(*[b"x"] * 9), id="too much"),
+        pytest.param(offering(5), id="a number"),
+        pytest.param(offering(b""), id="empty"),
+        pytest.param(offering(b"x", CONTINUATION), id="a continuation of nothing"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Noting, NotingMessages])
+def test_whatever_a_plugin_offers(kind: type[Noted], act: Callable[[Any, Any], Any]) -> None:
+    with logged(0):
+        assert every_way(lambda: kind(act), [HELLO * 5, HELLO])
+
+
+class Silent(Noted):
+    """Never answers anything by itself."""
+
+    def on_receive(self, wsi: Any, data: bytes) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("way", WAYS[:2])
+class TestOffer:
+    @pytest.fixture
+    def context(self, way: str) -> Iterator[Context]:
+        with (
+            mock.patch.multiple(Straight, **compiled.TWINS) if way == "in Python" else contextlib.nullcontext(),
+            Context([Silent()], keepalive=Keepalive(ping_seconds=0)) as context,
+        ):
+            yield context
+
+    @pytest.fixture
+    def pair(self, context: Context) -> Iterator[tuple[Any, socket.socket]]:
+        """An open wsi, and its peer's socket."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.setblocking(False)
+            wsi = context.adopt_socket(ours, context.protocol_0.protocol)
+            theirs.send(upgrade_request())
+            context.service(0)
+            assert theirs.recv(65536).startswith(b"HTTP/1.1 101 ")
+            yield wsi, theirs
+
+    def test_from_outside_of_a_turn(self, context: Context, pair: tuple[Any, socket.socket]) -> None:
+        wsi, theirs = pair
+        assert wsi.offer("one") is True
+        assert wsi.offer(b"two") is True
+        assert heard_by(theirs) == b""
+        context.service(0)
+        assert heard_by(theirs) == frame(TEXT, "one", mask=None) + frame(BINARY, b"two", mask=None)
+
+    def test_not_to_who_does_not_read(self, context: Context, pair: tuple[Any, socket.socket]) -> None:
+        wsi, theirs = pair
+        offered = heard = 0
+        while wsi.offer(bytes(1000)):
+            offered += 1
+            context.service(0)
+        assert wsi.send_pipe_choked
+        for _ in range(2 * offered):
+            heard += len(heard_by(theirs))
+            context.service(0)
+        assert heard == offered * len(frame(BINARY, bytes(1000), mask=None))
+        assert wsi.offer(b"again") is True
+
+    def test_not_more_than_one_send_takes(self, pair: tuple[Any, socket.socket]) -> None:
+        wsi, _ = pair
+        offered = 0
+        while wsi.offer(bytes(1000)):
+            offered += 1000
+        assert LOW_WATER <= offered < LOW_WATER + 2000
+
+    def test_not_past_what_is_queued(self, context: Context, pair: tuple[Any, socket.socket]) -> None:
+        wsi, theirs = pair
+        while wsi.offer(bytes(1000)):
+            context.service(0)
+        wsi.send("queued")
+        assert wsi.offer("overtaking") is False
+        while not wsi.offer("behind"):
+            heard_by(theirs)
+            context.service(0)
+        context.service(0)
+        assert heard_by(theirs).endswith(frame(TEXT, "queued", mask=None) + frame(TEXT, "behind", mask=None))
+
+    def test_an_open_message_goes_on_before_what_is_queued(
+        self, context: Context, pair: tuple[Any, socket.socket]
+    ) -> None:
+        wsi, theirs = pair
+        assert wsi.offer("a", final=False) is True
+        wsi.send("queued")
+        assert wsi.offer("b") is True
+        context.service(0)
+        parts = frame(TEXT, "a", final=False, mask=None), frame(CONTINUATION, "b", mask=None)
+        assert heard_by(theirs) == b"".join(parts) + frame(TEXT, "queued", mask=None)
+
+    def test_nobody_waits_for_one_that_closes(self, context: Context, pair: tuple[Any, socket.socket]) -> None:
+        wsi, theirs = pair
+        wsi.close(1000)
+        assert wsi.offer("late") is True
+        context.service(0)
+        assert heard_by(theirs) == frame(CLOSE, b"\x03\xe8", mask=None)
+
+    def test_before_it_is_open(self, context: Context) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            wsi = context.adopt_socket(ours, context.protocol_0.protocol)
+            with pytest.raises(RuntimeError, match="one that is open"):
+                wsi.offer("early")
 
 
 def test_who_wants_to_see_pieces_sees_all_of_them() -> None:
