@@ -13,7 +13,7 @@ from itertools import count, cycle
 from typing import Any, Final, NamedTuple
 
 from bench.building import ROOT
-from wsd import Context, Protocol, loop
+from wsd import Context, Protocol
 from wsd.plugins import load
 from wsd.timers import Timers
 from wsd.wire.deflate import Deflater, Inflater
@@ -22,9 +22,6 @@ from wsd.wire.fast import frame, is_utf8, mask
 from wsd.wire.handshake import accept_key, check_upgrade, encode_101
 from wsd.wire.http import parse_head
 from wsd.wire.parser import Parser
-
-# What is measured here is work; behind a deep read the loop would rest.
-loop.rest = lambda microseconds: None
 
 Do = Callable[[], object]
 

@@ -6,8 +6,8 @@
  * and with which the tests hold these equal.  There is no policy here: limits are arguments, and what is not the plain
  * case (a whole, unfragmented, uncompressed, masked data frame) is left to wsd/wire/parser.py, with its checks.
  *
- * The GIL is kept throughout: no call waits but `rest`, which is there for that.  Between the moment when an address is taken from an object and its last
- * use no Python code runs, or the object is held by a buffer or a reference of ours.
+ * The GIL is kept throughout: no call waits but `rest`, which is there for that.  Between the moment when an address is
+ * taken from an object and its last use no Python code runs, or the object is held by a buffer or a reference of ours.
  */
 
 #include "_native.h"

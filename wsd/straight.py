@@ -246,16 +246,14 @@ class Straight(Held):
             raise RuntimeError("wsi.offer() is for a WebSocket, and one that is open")
         if self._state != OPEN:
             return True
-        output = self._output
-        if output.is_choked or output.size >= LOW_WATER or (self._queue and not self._open_opcode):
+        if self.send_pipe_choked or (self._queue and not self._open_opcode):
             return False
         was_writing, self._is_writing = self._is_writing, True
         try:
             self.write(data, opcode, final)
         finally:
             self._is_writing = was_writing
-        if not self._is_listed:
-            self._list()
+        self._list_once()
         return True
 
     def send(self, message: str | bytes | bytearray | memoryview) -> int:
